@@ -1,0 +1,81 @@
+"""hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
+
+from hilos_async._batch import ExecutionBatch, Progress
+from hilos_async._pacing import Pace, Pacer, RateLimit, Reply
+from hilos_async._retry import RetryPolicy
+from hilos_async._version import __version__
+from hilos_async.enums import (
+    ChannelProvider,
+    ChannelStatus,
+    ChannelType,
+    Comparison,
+    ExecuteFor,
+    ExecutionType,
+    FlowExecutionStatus,
+    FlowStatus,
+    InboundTrigger,
+    TriggerType,
+    UserRole,
+)
+from hilos_async.errors import (
+    AttemptTimeoutError,
+    AuthenticationError,
+    DeadlineExceededError,
+    DecodeError,
+    HilosError,
+    InvalidIdError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseTooLargeError,
+    ServerError,
+    SessionClosedError,
+    StatusError,
+    TransportError,
+)
+from hilos_async.models import Channel, ContactFilter, Flow, FlowExecution, FlowVersion, User
+from hilos_async.session import HilosSession, Stats
+
+__all__ = [
+    "AttemptTimeoutError",
+    "AuthenticationError",
+    "Channel",
+    "ChannelProvider",
+    "ChannelStatus",
+    "ChannelType",
+    "Comparison",
+    "ContactFilter",
+    "DeadlineExceededError",
+    "DecodeError",
+    "ExecuteFor",
+    "ExecutionBatch",
+    "ExecutionType",
+    "Flow",
+    "FlowExecution",
+    "FlowExecutionStatus",
+    "FlowStatus",
+    "FlowVersion",
+    "HilosError",
+    "HilosSession",
+    "InboundTrigger",
+    "InvalidIdError",
+    "NotFoundError",
+    "Pace",
+    "Pacer",
+    "PermissionDeniedError",
+    "Progress",
+    "RateLimit",
+    "RateLimitError",
+    "Reply",
+    "ResponseTooLargeError",
+    "RetryPolicy",
+    "ServerError",
+    "SessionClosedError",
+    "Stats",
+    "StatusError",
+    "TransportError",
+    "TriggerType",
+    "User",
+    "UserRole",
+    "__version__",
+]

@@ -1,0 +1,319 @@
+"""Who sends next: the queue of a session in front of its pacer.
+
+Knows who waits, how many requests are under way, and when the pacer lets one out; a sleeping task
+holds no slot. Refuses to know HTTP and what a limit is. Everything that waits in a lookup waits
+here, so that closing the session or ending a batch reaches it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from hilos_async.errors import DeadlineExceededError, HilosError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from hilos_async._pacing import Pacer, Reply
+
+_DEAD_AFTER: Final = 10  # failures in a row, with no success between them
+_BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
+
+
+class Caller:
+    """Whoever started lookups: one ``get_execution``, or a batch whose lookups end together.
+
+    ``deadline`` is the batch's own, on the gate's clock. Once ``stopped`` makes an error, no lookup
+    of the caller sends another request; those under way may finish.
+    """
+
+    __slots__ = ("deadline", "is_batch", "stopped", "timeout")
+
+    def __init__(
+        self, *, is_batch: bool, deadline: float = math.inf, timeout: float | None = None
+    ) -> None:
+        self.is_batch = is_batch
+        self.deadline = deadline
+        self.timeout = timeout
+        self.stopped: Callable[[], HilosError] | None = None
+
+    def too_late(self, execution_id: UUID) -> DeadlineExceededError:
+        """The error of an id that the batch had no time for."""
+        return _too_late("batch", self.timeout, execution_id, None)
+
+
+class Call:
+    """One lookup on its way: its id, its clock, and what has happened to it."""
+
+    __slots__ = (
+        "attempts",
+        "caller",
+        "deadline",
+        "delay",
+        "failures",
+        "id",
+        "last_error",
+        "started",
+        "timeout",
+    )
+
+    def __init__(
+        self, execution_id: UUID, caller: Caller, started: float, timeout: float | None
+    ) -> None:
+        self.id = execution_id
+        self.caller = caller
+        self.started = started
+        self.timeout = timeout
+        self.deadline = math.inf if timeout is None else started + timeout
+        self.attempts = 0  # requests sent
+        self.failures = 0  # of them, those that use up an attempt
+        self.delay = 0.0  # seconds to back off before the next
+        self.last_error: HilosError | None = None
+
+    @property
+    def wait_deadline(self) -> float:
+        """Until when it may wait for the pace: in a batch, that does not count to the lookup."""
+        return self.caller.deadline if self.caller.is_batch else self.deadline
+
+    def too_late(self) -> DeadlineExceededError:
+        """The error that says whose time ran out, with the last error chained."""
+        if self.caller.deadline < self.deadline:
+            return _too_late("batch", self.caller.timeout, self.id, self.last_error)
+        return _too_late("lookup", self.timeout, self.id, self.last_error)
+
+
+class Gate:
+    """Lets requests out one after another, in the pacer's slots and the order of their class.
+
+    One task at a time leads: it reserves a slot and sleeps until it. Single lookups go before those
+    of a batch, retries to the front of their class. After a pause one request goes first, and the
+    others wait for what it finds.
+    """
+
+    def __init__(self, pacer: Pacer, max_concurrency: int, *, clock: Callable[[], float]) -> None:
+        self.pacer = pacer
+        self.requests = self.retries = self.refusals = 0
+        self.in_flight = 0
+        self._limit = max_concurrency
+        self._clock = clock
+        self._waiters: dict[asyncio.Future[None], Call] = {}  # queued, leading or backing off
+        self._singles: deque[asyncio.Future[None]] = deque()
+        self._batches: deque[asyncio.Future[None]] = deque()
+        self._turns = 0
+        self._leading = False
+        self._slot: float | None = None  # reserved, and not used yet
+        self._failures = 0
+        self._dead_until = 0.0
+        self._probe_next = False
+        self._probe: Call | None = None
+        self._closed: Callable[[], HilosError] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Lookups that wait for their turn, a slot or their back-off."""
+        return len(self._waiters)
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends, on the clock; in the past when there is none."""
+        return max(self.pacer.paused_until, self._dead_until)
+
+    async def enter(self, call: Call) -> None:
+        """Wait for a slot and take it; ``leave`` must follow.
+
+        Raises ``DeadlineExceededError`` as soon as it is clear that the slot would come too late,
+        ``SessionClosedError``, or the error that the call's batch was stopped with.
+        """
+        self._refuse_stopped(call)
+        if self._leading or self._is_shut():
+            await self._queue(call)  # returns as the leader
+        self._leading = True
+        try:
+            await self._take_slot(call)
+            self.in_flight += 1
+            self.requests += 1
+            self.retries += call.attempts > 0
+            call.attempts += 1
+            if self._probe_next:
+                self._probe_next, self._probe = False, call
+        finally:
+            self._leading = False
+            self._advance()
+
+    def leave(self, call: Call, reply: Reply | None) -> None:
+        """Give the place back and tell the pacer how it went; ``None``: cancelled, nothing known."""
+        self.in_flight -= 1
+        if self._probe is call:
+            self._probe = None
+            self._probe_next = reply is None
+        if reply is not None:
+            self.pacer.report(reply)
+            if reply.verdict == "accepted":
+                self._failures = 0
+            elif reply.verdict == "refused":
+                self.refusals += 1
+                self._probe_next = True
+                self._give_up_on_hopeless()
+            else:
+                self._failures += 1
+        self._advance()
+
+    async def back_off(self, call: Call, delay: float) -> None:
+        """Sleep before the next attempt; a server that seems dead makes everybody wait as long.
+
+        Raises ``DeadlineExceededError`` at once if the sleep would end after the deadline.
+        """
+        if self._failures >= _DEAD_AFTER:
+            self._dead_until = max(self._dead_until, self._clock() + delay)
+            self._probe_next = True
+            self._give_up_on_hopeless()
+        self._refuse_stopped(call)
+        if self._clock() + delay > min(call.deadline, call.caller.deadline):
+            raise call.too_late()
+        if delay > 0:
+            await self._sleep(call, delay)
+
+    def stop(self, caller: Caller, error: HilosError) -> None:
+        """Let no lookup of the caller send again: those that wait fail now, with that error."""
+        caller.stopped = functools.partial(copy.copy, error)
+        self._fail_waiters(lambda call: copy.copy(error) if call.caller is caller else None)
+
+    def close(self, make_error: Callable[[], HilosError]) -> None:
+        """Let nothing out any more: all that wait fail now, with that error."""
+        self._closed = make_error
+        self._fail_waiters(lambda call: make_error())
+
+    def _is_shut(self) -> bool:
+        return (
+            self._probe is not None
+            or self.in_flight >= self._limit
+            or bool(self._singles)
+            or bool(self._batches)
+        )
+
+    def _refuse_stopped(self, call: Call) -> None:
+        stopped = self._closed or call.caller.stopped
+        if stopped is not None:
+            raise stopped()
+
+    async def _queue(self, call: Call) -> None:
+        line = self._batches if call.caller.is_batch else self._singles
+        future = asyncio.get_running_loop().create_future()
+        if call.attempts:
+            line.appendleft(future)
+        else:
+            line.append(future)
+        patience = call.wait_deadline - self._clock()
+        if patience < math.inf:
+            timer = future.get_loop().call_later(patience, _fail, future, call.too_late)
+        else:
+            timer = None
+        self._waiters[future] = call
+        try:
+            if self.paused_until > call.wait_deadline:
+                raise call.too_late()
+            await future
+        except BaseException:
+            if not future.cancel() and _retrieve(future) is None and not future.cancelled():
+                self._leading = False  # cancelled in the moment it was handed the lead
+                self._advance()
+            raise
+        finally:
+            del self._waiters[future]
+            if timer is not None:
+                timer.cancel()
+
+    async def _take_slot(self, call: Call) -> None:
+        while True:
+            self._refuse_stopped(call)
+            pause = self.paused_until
+            if pause > self._clock():
+                self._probe_next = True
+                self._slot = None  # it lies in the pause
+                at = pause
+            else:
+                if self._slot is None:
+                    self._slot = await self.pacer.reserve()
+                at = self._slot
+            now = self._clock()
+            if at <= now:
+                self._slot = None
+                self.pacer.sent(now)
+                return
+            if at > call.wait_deadline:
+                raise call.too_late()
+            await self._sleep(call, at - now)
+
+    async def _sleep(self, call: Call, delay: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        timer = future.get_loop().call_later(delay, _wake, future)
+        self._waiters[future] = call
+        try:
+            await future
+        finally:
+            timer.cancel()
+            del self._waiters[future]
+            _retrieve(future)
+
+    def _advance(self) -> None:
+        """Hand the lead to whoever is next, if anyone may go."""
+        if self._leading or self._probe is not None or self.in_flight >= self._limit:
+            return
+        while line := self._next_line():
+            if _wake(line.popleft()):
+                self._leading = True
+                return
+
+    def _next_line(self) -> deque[asyncio.Future[None]] | None:
+        if not self._singles or not self._batches:
+            return self._singles or self._batches or None
+        self._turns += 1
+        return self._singles if self._turns % _BATCH_TURN else self._batches
+
+    def _give_up_on_hopeless(self) -> None:
+        """Fail those in the queue whose deadline lies before the end of the pause."""
+        pause = self.paused_until
+        self._fail_waiters(lambda call: call.too_late() if call.wait_deadline < pause else None)
+
+    def _fail_waiters(self, verdict: Callable[[Call], HilosError | None]) -> None:
+        for future, call in list(self._waiters.items()):
+            error = verdict(call)
+            if error is not None and not future.done():
+                future.set_exception(error)
+
+
+def _too_late(
+    whose: str, timeout: float | None, execution_id: UUID, last_error: HilosError | None
+) -> DeadlineExceededError:
+    last = f"; last: {last_error}" if last_error else ""
+    error = DeadlineExceededError(
+        f"the {whose}'s timeout of {timeout:g} s left no time for flow-execution/{execution_id}{last}",
+        timeout=timeout,
+    )
+    error.execution_id = execution_id
+    error.__cause__ = last_error
+    return error
+
+
+def _wake(future: asyncio.Future[None]) -> bool:
+    """Wake the task that waits; ``False`` if it is gone or awake already."""
+    if future.done():
+        return False
+    future.set_result(None)
+    return True
+
+
+def _fail(future: asyncio.Future[None], make_error: Callable[[], HilosError]) -> None:
+    if not future.done():
+        future.set_exception(make_error())
+
+
+def _retrieve(future: asyncio.Future[None]) -> BaseException | None:
+    """The future's error, so that asyncio does not log it as never retrieved."""
+    return future.exception() if future.done() and not future.cancelled() else None

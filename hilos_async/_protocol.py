@@ -1,0 +1,154 @@
+"""What a reply means: pure functions of status, headers and body.
+
+Knows the API's path, its error bodies and its Retry-After. Refuses to do any I/O: its tests need no
+loop, no server and no mock.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import msgspec
+from yarl import URL
+
+from hilos_async.errors import (
+    AuthenticationError,
+    DecodeError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    StatusError,
+)
+from hilos_async.models import FlowExecution, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+_KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
+_DELTA_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+# DRF says it in words too, and the words survive proxies that drop the header.
+_DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
+_EXECUTION = msgspec.json.Decoder(FlowExecution)
+
+
+class _ErrorBody(msgspec.Struct):
+    detail: str
+
+
+_ERROR_BODY = msgspec.json.Decoder(_ErrorBody)
+
+_ERRORS: Final[dict[int, type[StatusError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+_ADVICE: Final = {
+    401: "the API refused the key; is it this account's, and is the base URL the key's own?",
+    403: "the key may not read this execution",
+    404: "no such execution in this account; is the id right, and the base URL without trailing slash?",
+    429: "more requests than the account may send",
+}
+
+
+def execution_url(base: URL, execution_id: UUID) -> URL:
+    """The address of one execution; no trailing slash: the native host answers that with 404."""
+    return URL(f"{base}/flow-execution/{execution_id}", encoded=True)
+
+
+def interpret(
+    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID, key: str
+) -> FlowExecution:
+    """The execution that a reply holds, or the error that it is.
+
+    ``key`` is cut out of everything an error keeps: a server may echo it.
+    """
+    if not 200 <= status < 300:
+        _refuse(status, headers, body, execution_id, key)
+    try:
+        execution = decode(body, _EXECUTION)
+    except DecodeError as error:
+        if not body:
+            raise DecodeError(f"the reply to {execution_id} is empty (status {status})") from None
+        if (secret := key.encode()) in body:
+            decode(body.replace(secret, b"***"), _EXECUTION)  # the same error, with nothing to hide
+        raise error from None
+    if execution.id == execution_id:
+        return execution
+    if execution.id is not None:
+        raise DecodeError(
+            f"asked for {execution_id}, got the execution {execution.id}", path="$.id"
+        )
+    return msgspec.structs.replace(execution, id=execution_id)
+
+
+def _refuse(
+    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID, key: str
+) -> NoReturn:
+    body = body.replace(key.encode(), b"***")[:_KEPT_BODY_BYTES]
+    kept = {name.lower(): value.replace(key, "***") for name, value in headers.items()}
+    detail = _detail(body)
+    said = f" ({detail})" if detail else ""
+    if 300 <= status < 400:
+        said = f": a redirect to {_origin(kept.get('location', ''))}"
+        advice = "redirects are not followed; is base_url right?"
+    else:
+        advice = _ADVICE.get(
+            status, "the server failed" if status >= 500 else "the API refused the request"
+        )
+    kind = _ERRORS.get(status, ServerError if status >= 500 else StatusError)
+    raise kind(
+        f"GET flow-execution/{execution_id} got {status}{said}; {advice}",
+        status=status,
+        detail=detail,
+        body=body,
+        headers=kept,
+        retry_after=retry_after(kept, detail),
+    )
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return _ERROR_BODY.decode(body).detail
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""  # a proxy's page, or a shape of another framework: .body has it
+
+
+def _origin(location: str) -> str:
+    try:
+        target = URL(location)
+        return str(target.origin()) if target.absolute else "the same origin"
+    except ValueError:
+        return "no URL"
+
+
+def retry_after(
+    headers: Mapping[str, str], detail: str = "", now: datetime | None = None
+) -> float | None:
+    """The seconds that a reply asks to wait: never negative; ``None`` where it does not say.
+
+    Reads ``Retry-After`` as seconds or as a date (RFC 9110 section 10.2.3), a date against the
+    reply's own ``Date`` so that a wrong local clock does not matter, and DRF's throttling text.
+    """
+    value = headers.get("retry-after", "").strip()
+    if _DELTA_SECONDS.fullmatch(value):
+        return float(value)
+    date = _http_date(value)
+    if date is not None:
+        here = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
+        return max(0.0, (date - here).total_seconds())
+    said = _DRF_WAIT.search(detail)
+    return float(said.group(1)) if said else None
+
+
+def _http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

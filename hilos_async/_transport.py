@@ -1,0 +1,202 @@
+"""One attempt over aiohttp: connect, headers and body, or an error of ours.
+
+Knows the key, the base URL and the aiohttp session. Refuses to know retries, paces and models.
+aiohttp's errors become ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from hilos_async._protocol import execution_url
+from hilos_async.errors import (
+    AttemptTimeoutError,
+    ResponseTooLargeError,
+    SessionClosedError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from yarl import URL
+
+    from hilos_async._config import Secret
+
+# The session bounds the attempt itself: aiohttp's total would start while waiting for a connection.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
+# Name lookups that will not get better by asking again; c-ares, if aiodns is there, has codes of
+# its own: 1 is ENODATA, 4 is ENOTFOUND.
+_UNKNOWN_HOST: Final = frozenset(
+    code
+    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL")
+    if (code := getattr(socket, name, None)) is not None
+)
+_ARES_UNKNOWN_HOST: Final = frozenset({1, 4})
+
+
+class Transport:
+    """The connections of a session and of all that were derived from it."""
+
+    def __init__(
+        self,
+        base_url: URL,
+        key: Secret,
+        headers: Mapping[str, str],
+        *,
+        session: aiohttp.ClientSession | None,
+        proxy: str | None,
+        ssl: ssl.SSLContext | bool,
+        trust_env: bool,
+        trace_configs: Sequence[aiohttp.TraceConfig],
+    ) -> None:
+        self.base_url = base_url
+        self.key = key
+        self._headers = headers
+        self._given = session is not None
+        self._session = session
+        self._proxy = proxy
+        self._ssl = ssl
+        self._trust_env = trust_env
+        self._trace_configs = list(trace_configs)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self.closed = False
+
+    def closed_error(self) -> SessionClosedError:
+        """The error of whoever still uses a closed session."""
+        return SessionClosedError(
+            "the HilosSession is closed; make one per application and use it inside its async with"
+        )
+
+    def open(self) -> aiohttp.ClientSession:
+        """The aiohttp session, made on first use and bound to the loop it was first used on."""
+        if self.closed:
+            raise self.closed_error()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._bind(loop)
+        if self._session is None:
+            # As late as this, so that OpenTelemetry's instrument() reaches a session made before it.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),  # the gate bounds the connections
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self._trust_env,
+                trace_configs=self._trace_configs,
+            )
+        elif self._session.closed:
+            raise SessionClosedError("the aiohttp session that was given to HilosSession is closed")
+        return self._session
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            where = "process" if self._pid != os.getpid() else "event loop"
+            raise RuntimeError(
+                f"this HilosSession was opened in another {where}; its connections cannot be used "
+                f"here: make a HilosSession in each {where}"
+            )
+        self._loop, self._pid = loop, os.getpid()
+
+    async def fetch(
+        self, execution_id: UUID, timeout: float, max_bytes: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Ask for one execution once; status, headers and body of whatever was replied.
+
+        ``timeout`` seconds bound the attempt with its body. Raises ``TransportError``,
+        ``AttemptTimeoutError``, ``ResponseTooLargeError`` or ``SessionClosedError``.
+        """
+        session = self.open()
+        try:
+            async with asyncio.timeout(timeout):
+                response = await session.get(
+                    execution_url(self.base_url, execution_id),
+                    headers=self._headers,
+                    allow_redirects=False,  # aiohttp would send a key in another header along
+                    raise_for_status=False,  # a session we were given may have it on
+                    timeout=_NO_TIMEOUT,
+                    proxy=self._proxy,
+                    ssl=self._ssl,
+                )
+                body = await _read(response, execution_id, max_bytes)
+        except TimeoutError as error:
+            raise AttemptTimeoutError(
+                f"no complete reply to flow-execution/{execution_id} within {timeout:.3g} s"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if self.closed:
+                raise self.closed_error() from error
+            raise self._transport_error(error, execution_id) from self._without_key(error)
+        return response.status, response.headers, body
+
+    async def aclose(self) -> None:
+        """Close the aiohttp session, unless it was given."""
+        self.closed = True
+        if self._session is None or self._given or self._session.closed:
+            return
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("close a HilosSession on the event loop that it was used on")
+        await self._session.close()
+
+    def _transport_error(
+        self, error: aiohttp.ClientError | OSError, execution_id: UUID
+    ) -> TransportError:
+        origin = self.base_url.origin()
+        words = str(error).replace(self.key, "***") or type(error).__name__
+        what = f"no usable reply to flow-execution/{execution_id} from {origin}: {words}"
+        if isinstance(
+            error, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)
+        ):
+            return TransportError(
+                f"{what}; the TLS certificate of {origin.host} was refused: pass ssl= with the right "
+                "authority, or set SSL_CERT_FILE",
+                transient=False,
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError) and _is_unknown_host(error):
+            return TransportError(
+                f"{what}; the host {origin.host} is unknown: check base_url or account",
+                transient=False,
+            )
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500:
+            return TransportError(f"{what}; the proxy refused the request", transient=False)
+        return TransportError(what)
+
+    def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
+        # A server that echoes the request as garbage puts the key into aiohttp's message.
+        return None if self.key in f"{error} {error!r}" else error
+
+
+def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:
+    found = error.os_error
+    if found.errno is not None:
+        return found.errno in _UNKNOWN_HOST
+    cause = found.__cause__
+    return cause is not None and bool(cause.args) and cause.args[0] in _ARES_UNKNOWN_HOST
+
+
+async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes: int) -> bytes:
+    """The whole body, up to the bound; the connection goes back to the pool only after the whole."""
+    try:
+        body = await response.content.readany()
+        if len(body) <= max_bytes and not response.content.at_eof():
+            parts = bytearray(body)
+            while len(parts) <= max_bytes and (part := await response.content.readany()):
+                parts += part
+            body = bytes(parts)
+        if len(body) > max_bytes:
+            raise ResponseTooLargeError(
+                f"the reply to flow-execution/{execution_id} is larger than {max_bytes:,} bytes; "
+                "an execution has a few thousand: is base_url right? (max_response_bytes=)",
+                limit=max_bytes,
+            )
+    except BaseException:
+        response.close()
+        raise
+    response.release()
+    return body

@@ -1,0 +1,186 @@
+"""Every error this library raises, and what each one knows.
+
+    HilosError
+      TransportError            no usable reply; the cause is chained
+        AttemptTimeoutError     one attempt took longer than attempt_timeout
+      StatusError               a reply that is no 2xx: .status .detail .body .headers .retry_after
+        AuthenticationError     401: the key was refused
+        PermissionDeniedError   403
+        NotFoundError           404
+        RateLimitError          429
+        ServerError             5xx
+      DecodeError               a reply, but not the shape we know; .path says where
+      ResponseTooLargeError     a reply over max_response_bytes
+      DeadlineExceededError     the lookup's or the batch's timeout ran out; the last error is chained
+      SessionClosedError        the session was closed
+      InvalidIdError            not a UUID; also a ValueError; raised before any request
+
+Did they reply? Was the reply bad? Or is it the caller's own mistake? The three answers are three
+branches. This module imports nothing of ours and knows nothing of HTTP beyond a status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from hilos_async._batch import ExecutionBatch
+
+
+def _restore(
+    cls: type[HilosError], args: tuple[object, ...], state: dict[str, object]
+) -> HilosError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class HilosError(Exception):
+    """Whatever this library raises about a lookup or a session.
+
+    ``execution_id`` is the id asked for (the text given, if it is no UUID), ``attempts`` the number
+    of requests sent for it, ``elapsed`` the seconds since the lookup began, waiting included.
+    """
+
+    execution_id: UUID | str | None = None
+    attempts: int = 0
+    elapsed: float = 0.0
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword-only arguments do not survive pickle's default of cls(*args).
+        return _restore, (type(self), self.args, self.__dict__.copy())
+
+    def __str__(self) -> str:
+        text = str(self.args[0]) if self.args else type(self).__name__
+        if self.attempts < 2:
+            return text
+        return f"{text} [{self.attempts} attempts in {self.elapsed:.1f} s]"
+
+
+class TransportError(HilosError):
+    """No usable reply came back: refused, reset, cut short, garbage on the wire, unknown host.
+
+    ``transient`` tells whether asking again can help; a refused certificate or an unknown host will
+    not get better by itself. The cause is chained as ``__cause__``.
+    """
+
+    transient: bool
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class AttemptTimeoutError(TransportError):
+    """One attempt, with its body and its decoding, took longer than ``attempt_timeout``."""
+
+
+class StatusError(HilosError):
+    """The server replied with a status that is no success.
+
+    ``status`` is the HTTP status, ``detail`` the API's own words (the ``detail`` of its JSON body, or
+    ``""``), ``body`` the first bytes of the body, ``headers`` the reply's headers with lower-case
+    names, ``retry_after`` the seconds the server asked to wait, or ``None``.
+    """
+
+    status: int
+    detail: str
+    body: bytes
+    headers: Mapping[str, str]
+    retry_after: float | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        detail: str = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+        self.body = body
+        self.headers = {} if headers is None else headers
+        self.retry_after = retry_after
+
+
+class AuthenticationError(StatusError):
+    """401: the API refused the key.
+
+    Raised by a batch, ``batch`` holds what had been fetched until then.
+    """
+
+    batch: ExecutionBatch | None = None
+
+
+class PermissionDeniedError(StatusError):
+    """403: the key is right and may not do this."""
+
+
+class NotFoundError(StatusError):
+    """404: the account has no such execution."""
+
+
+class RateLimitError(StatusError):
+    """429: more requests than the account may send; every lookup of the session waits."""
+
+
+class ServerError(StatusError):
+    """5xx: the server failed."""
+
+
+class DecodeError(HilosError):
+    """A reply, but not one of the shape we know.
+
+    ``path`` is the JSON path of the first thing that does not fit (``$.flow.id``; ``$`` for the whole
+    document) and ``body`` its first bytes.
+    """
+
+    path: str
+    body: bytes
+
+    def __init__(self, message: str, *, path: str = "$", body: bytes = b"") -> None:
+        super().__init__(message)
+        self.path = path
+        self.body = body
+
+
+class ResponseTooLargeError(HilosError):
+    """A reply grew past ``max_response_bytes`` (``limit``) after decompression and was abandoned."""
+
+    limit: int
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class DeadlineExceededError(HilosError):
+    """``timeout`` (seconds) ran out, or would have before the next attempt could start.
+
+    The last error of the lookup, if there was one, is chained as ``__cause__``.
+    """
+
+    timeout: float | None
+
+    def __init__(self, message: str, *, timeout: float | None = None) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+class SessionClosedError(HilosError):
+    """The session was closed, before the lookup or under it."""
+
+
+class InvalidIdError(HilosError, ValueError):
+    """What was given as an execution's id is no UUID; nothing was sent."""
