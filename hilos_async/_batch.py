@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import anyio
@@ -93,79 +93,99 @@ class ExecutionBatch:
         return groups
 
 
-async def gather(
-    ids: Iterable[UUID | str] | AsyncIterable[UUID | str],
-    lookup: Callable[[UUID], Awaitable[FlowExecution]],
-    *,
-    workers: int,
-    deadline: float,
-    clock: Callable[[], float],
-    too_late: Callable[[UUID], DeadlineExceededError],
-    stop: Callable[[AuthenticationError], None],
-    on_progress: Callable[[Progress], object] | None,
-) -> ExecutionBatch:
-    """Look up all ids with that many workers, and account for each one.
+class Gathering:
+    """The fan-out behind ``gather_executions``: many lookups at once, each id accounted for.
 
     ``deadline`` is on the clock; ids that it leaves unasked become ``too_late(id)`` errors. ``stop``
-    must make the lookups that wait fail with the error it is given. Raises ``AuthenticationError``
-    with what had been fetched on it, and whatever ``ids`` or ``on_progress`` raise, plain.
+    must make the lookups that wait fail with the error it is given.
     """
-    source = _Source(ids, deadline, clock)
-    slots: dict[UUID | str, FlowExecution | HilosError | None] = {}
-    refused: list[AuthenticationError] = []
-    started = clock()
-    done = failed = 0
 
-    def settle(key: UUID | str, outcome: FlowExecution | HilosError) -> None:
-        nonlocal done, failed
-        slots[key] = outcome
-        done += 1
-        failed += isinstance(outcome, HilosError)
-        if on_progress is not None:
-            total = source.count
-            on_progress(
-                Progress(
-                    done=done,
-                    failed=failed,
-                    total=None if total is None else total - source.repeated,
-                    elapsed=clock() - started,
-                )
-            )
+    def __init__(
+        self,
+        ids: Iterable[UUID | str] | AsyncIterable[UUID | str],
+        lookup: Callable[[UUID], Awaitable[FlowExecution]],
+        *,
+        deadline: float,
+        clock: Callable[[], float],
+        too_late: Callable[[UUID], DeadlineExceededError],
+        stop: Callable[[AuthenticationError], None],
+        on_progress: Callable[[Progress], object] | None,
+    ) -> None:
+        self._source = _Source(ids, deadline, clock)
+        self._lookup = lookup
+        self._deadline = deadline
+        self._clock = clock
+        self._too_late = too_late
+        self._stop = stop
+        self._on_progress = on_progress
+        # None: being asked. The place is taken when the id is read: that is the order of the input.
+        self._slots: dict[UUID | str, FlowExecution | HilosError | None] = {}
+        self._refused: AuthenticationError | None = None
+        self._started = clock()
+        self._done = self._failed = 0
 
-    async def work() -> None:
-        while not refused and (given := await source.next()) is not None:
+    async def run(self, workers: int) -> ExecutionBatch:
+        """Look up all ids with that many workers.
+
+        Raises ``AuthenticationError`` with what had been fetched on it, and whatever the ids or
+        ``on_progress`` raise, plain.
+        """
+        await _in_tasks(self._work, min(workers, self._source.count or workers))
+        batch = _sorted_out(self._slots)
+        if self._refused is not None:
+            self._refused.batch = batch
+            raise self._refused
+        return batch
+
+    async def _work(self) -> None:
+        async for given in self._source:
+            if self._refused is not None:
+                return
             try:
                 execution_id = _config.parse_id(given)
             except InvalidIdError as error:
                 text = str(error.execution_id)
-                if text in slots:
-                    source.repeated += 1
-                else:
-                    settle(text, error)
-                continue
-            if execution_id in slots:
-                source.repeated += 1
-                continue
-            slots[execution_id] = None  # keeps the order of the input
-            try:
-                if clock() >= deadline:
-                    raise too_late(execution_id)
-                execution = await lookup(execution_id)
-            except AuthenticationError as error:
-                if not refused:
-                    refused.append(error)
-                    stop(error)
-            except HilosError as error:
-                settle(execution_id, error)
+                if self._is_new(text):
+                    self._settle(text, error)
             else:
-                settle(execution_id, execution)
+                if self._is_new(execution_id):
+                    await self._ask(execution_id)
 
-    await _in_tasks(work, min(workers, source.count or workers))
-    batch = _sorted_out(slots)
-    if refused:
-        refused[0].batch = batch
-        raise refused[0]
-    return batch
+    async def _ask(self, execution_id: UUID) -> None:
+        try:
+            if self._clock() >= self._deadline:
+                raise self._too_late(execution_id)
+            execution = await self._lookup(execution_id)
+        except AuthenticationError as error:
+            if self._refused is None:
+                self._refused = error
+                self._stop(error)
+        except HilosError as error:
+            self._settle(execution_id, error)
+        else:
+            self._settle(execution_id, execution)
+
+    def _is_new(self, key: UUID | str) -> bool:
+        if key in self._slots:
+            self._source.repeated += 1
+            return False
+        self._slots[key] = None
+        return True
+
+    def _settle(self, key: UUID | str, outcome: FlowExecution | HilosError) -> None:
+        self._slots[key] = outcome
+        self._done += 1
+        self._failed += isinstance(outcome, HilosError)
+        if self._on_progress is not None:
+            count = self._source.count
+            self._on_progress(
+                Progress(
+                    done=self._done,
+                    failed=self._failed,
+                    total=None if count is None else count - self._source.repeated,
+                    elapsed=self._clock() - self._started,
+                )
+            )
 
 
 class _Source:
@@ -194,18 +214,20 @@ class _Source:
             _config.instance("ids", ids, Iterable)
             self._plain = iter(ids)
 
-    async def next(self) -> UUID | str | None:
-        """The next id as it was given, ``None`` at the end.
+    def __aiter__(self) -> Self:
+        return self
 
-        An async iterable is not read past the deadline: what it would still give nobody knows.
-        """
+    async def __anext__(self) -> UUID | str:
         if self._plain is not None:
-            return next(self._plain, None)
+            for given in self._plain:
+                return given
+            raise StopAsyncIteration
+        # An async source is not read past the deadline: what it would still give nobody knows.
         patience = self._deadline - self._clock()
         with anyio.move_on_after(patience if patience < math.inf else None):
             async with self._lock:
-                return await anext(self._asynchronous, None)
-        return None
+                return await anext(self._asynchronous)
+        raise StopAsyncIteration
 
 
 async def _in_tasks(work: Callable[[], Coroutine[None, None, None]], count: int) -> None:

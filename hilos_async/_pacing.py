@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Requests jitter on their way: two that leave 200 ms apart may arrive 195 ms apart. Without a pad a
-# server that counts exactly sees one too many; on ActiveCampaign that costs 30 s of silence.
+# server that counts exactly sees one too many; on ActiveCampaign that costs 30 s of silence. Half of
+# the pad is for the way, half lets a late departure catch up.
 _PAD: Final = 0.008
 _LONGEST_BLIND_PAUSE: Final = 20.0  # seconds, where a refusal does not say how long
 
@@ -150,18 +151,17 @@ class KnownPacer:
         self._log: deque[float] = deque(maxlen=0)
         if limit is not None:
             self._interval = limit.per / limit.requests * (1 + _PAD)
-            self._window = limit.per * (1 + _PAD)
+            self._window = limit.per * (1 + _PAD / 2)
             self._log = deque(maxlen=max(1, int(limit.requests)))
 
     async def reserve(self) -> float:
         """Reserve the next slot and return its time."""
         at = max(self._clock(), self._next, self._pause.until)
-        if self._interval:
-            # A late request keeps the grid, so lateness costs no goodput; what the grid then owes
-            # is bounded by what a sliding window over the real departures allows.
-            if len(self._log) == self._log.maxlen:
-                at = max(at, self._log[0] + self._window)
-            self._next = at + self._interval
+        # A late request keeps the grid, so lateness costs no goodput; how far the grid may then
+        # catch up is bounded by what a sliding window over the real departures allows.
+        self._next = at + self._interval
+        if self._interval and len(self._log) == self._log.maxlen:
+            at = max(at, self._log[0] + self._window)
         return at
 
     def sent(self, at: float) -> None:

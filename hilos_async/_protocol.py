@@ -62,22 +62,14 @@ def execution_url(base: URL, execution_id: UUID) -> URL:
 
 
 def interpret(
-    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID, key: str
+    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID
 ) -> FlowExecution:
-    """The execution that a reply holds, or the error that it is.
-
-    ``key`` is cut out of everything an error keeps: a server may echo it.
-    """
+    """The execution that a reply holds, or the error that it is; header names are lower-case."""
     if not 200 <= status < 300:
-        _refuse(status, headers, body, execution_id, key)
-    try:
-        execution = decode(body, _EXECUTION)
-    except DecodeError as error:
-        if not body:
-            raise DecodeError(f"the reply to {execution_id} is empty (status {status})") from None
-        if (secret := key.encode()) in body:
-            decode(body.replace(secret, b"***"), _EXECUTION)  # the same error, with nothing to hide
-        raise error from None
+        _refuse(status, headers, body, execution_id)
+    if not body:
+        raise DecodeError(f"the reply to {execution_id} is empty (status {status})")
+    execution = decode(body, _EXECUTION)
     if execution.id == execution_id:
         return execution
     if execution.id is not None:
@@ -87,15 +79,12 @@ def interpret(
     return msgspec.structs.replace(execution, id=execution_id)
 
 
-def _refuse(
-    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID, key: str
-) -> NoReturn:
-    body = body.replace(key.encode(), b"***")[:_KEPT_BODY_BYTES]
-    kept = {name.lower(): value.replace(key, "***") for name, value in headers.items()}
+def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID) -> NoReturn:
+    body = body[:_KEPT_BODY_BYTES]
     detail = _detail(body)
     said = f" ({detail})" if detail else ""
     if 300 <= status < 400:
-        said = f": a redirect to {_origin(kept.get('location', ''))}"
+        said = f": a redirect to {_origin(headers.get('location', ''))}"
         advice = "redirects are not followed; is base_url right?"
     else:
         advice = _ADVICE.get(
@@ -107,8 +96,8 @@ def _refuse(
         status=status,
         detail=detail,
         body=body,
-        headers=kept,
-        retry_after=retry_after(kept, detail),
+        headers=headers,
+        retry_after=retry_after(headers, detail),
     )
 
 

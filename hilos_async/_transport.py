@@ -58,7 +58,7 @@ class Transport:
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         self.base_url = base_url
-        self.key = key
+        self._key = key
         self._headers = headers
         self._given = session is not None
         self._session = session
@@ -91,6 +91,9 @@ class Transport:
                 trust_env=self._trust_env,
                 trace_configs=self._trace_configs,
             )
+            # aiohttp asks a GET again by itself when a connection breaks: a request that no pace let
+            # out, that no count knows and that a server's limit does count. It has no public switch.
+            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         elif self._session.closed:
             raise SessionClosedError("the aiohttp session that was given to HilosSession is closed")
         return self._session
@@ -133,7 +136,18 @@ class Transport:
             if self.closed:
                 raise self.closed_error() from error
             raise self._transport_error(error, execution_id) from self._without_key(error)
-        return response.status, response.headers, body
+        return response.status, *self._without_echo(response, body)
+
+    def _without_echo(
+        self, response: aiohttp.ClientResponse, body: bytes
+    ) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body without the key, which a server may echo: nobody can show it from here."""
+        if (key := self._key.encode()) in body:
+            body = body.replace(key, b"***")
+        if response.status < 300:
+            return response.headers, body  # nobody keeps the headers of a success
+        headers = response.headers.items()
+        return {name.lower(): value.replace(self._key, "***") for name, value in headers}, body
 
     async def aclose(self) -> None:
         """Close the aiohttp session, unless it was given."""
@@ -148,7 +162,7 @@ class Transport:
         self, error: aiohttp.ClientError | OSError, execution_id: UUID
     ) -> TransportError:
         origin = self.base_url.origin()
-        words = str(error).replace(self.key, "***") or type(error).__name__
+        words = str(error).replace(self._key, "***") or type(error).__name__
         what = f"no usable reply to flow-execution/{execution_id} from {origin}: {words}"
         if isinstance(
             error, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)
@@ -169,7 +183,7 @@ class Transport:
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
         # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self.key in f"{error} {error!r}" else error
+        return None if self._key in f"{error} {error!r}" else error
 
 
 def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:

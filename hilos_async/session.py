@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 
 from hilos_async import _config
-from hilos_async._batch import ExecutionBatch, Progress, gather
+from hilos_async._batch import ExecutionBatch, Gathering, Progress
 from hilos_async._gate import Call, Caller, Gate
 from hilos_async._pacing import KnownPacer, Pacer, RateLimit, Reply
 from hilos_async._protocol import interpret
@@ -276,16 +276,16 @@ class HilosSession:
             workers = _config.whole("max_concurrency", max_concurrency)
         bound = math.inf if timeout is None else _config.positive("timeout", timeout)
         caller = Caller(is_batch=True, deadline=self._clock() + bound, timeout=timeout)
-        return await gather(
+        gathering = Gathering(
             ids,
             functools.partial(self._lookup, caller=caller, timeout=self._options.timeout),
-            workers=workers,
             deadline=caller.deadline,
             clock=self._clock,
             too_late=caller.too_late,
             stop=functools.partial(self._gate.stop, caller),
             on_progress=on_progress,
         )
+        return await gathering.run(workers)
 
     async def _lookup(
         self, execution_id: UUID, caller: Caller, timeout: float | None
@@ -326,7 +326,7 @@ class HilosSession:
             status, headers, body = await self._transport.fetch(
                 call.id, min(bound, left), self._options.max_response_bytes
             )
-            execution = interpret(status, headers, body, call.id, self._transport.key)
+            execution = interpret(status, headers, body, call.id)
             reply = Reply("accepted", sent, self._clock())
         except HilosError as error:
             call.last_error = error

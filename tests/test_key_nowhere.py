@@ -1,0 +1,164 @@
+"""The API key shows up nowhere: not in a repr, a record, an error, a pickle, a traceback, a redirect."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import logging
+import pickle
+import traceback
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import aiohttp
+import pytest
+
+from hilos_async import ExecutionBatch, HilosError, HilosSession, RetryPolicy
+from hilos_async.testing import FakeHilos, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-9f8e7d6c5b4a-very-secret"
+ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
+ECHO = f'{{"detail": "Invalid token {KEY}."}}'.encode()
+TROUBLES = [
+    Fault.status(401, detail=f"Invalid token {KEY}."),
+    Fault.status(403),
+    Fault.status(404),
+    Fault.status(429, retry_after=1_000),
+    Fault.status(500),
+    Fault.reset("before"),
+    Fault.reset("headers"),
+    Fault.reset("body"),
+    Fault.truncate(),
+    Fault.delay(9.0),
+    Fault.body(b"<html>"),
+    Fault.body(ECHO),
+    Fault.body(ECHO, status=500),
+    Fault.raw(b"HTTP/1.1 " + KEY.encode() + b"\r\n\r\n"),
+    Fault.raw(
+        b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/?k=" + KEY.encode() + b"\r\n\r\n"
+    ),
+    Fault.raw(b"HTTP/1.1 200 OK\r\nX-" + KEY.encode() + b" broken\r\n\r\n"),
+]
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """All that any logger says, at every level."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+def everything_of(error: BaseException) -> str:
+    """Every text that somebody may make of an error, its chain included.
+
+    Also a traceback with the variables of each frame, but for those of the tests and the fake
+    server: they know the key by right.
+    """
+    lines = traceback.TracebackException.from_exception(error, capture_locals=True)
+    chain: traceback.TracebackException | None = lines
+    while chain is not None:
+        chain.stack[:] = [frame for frame in chain.stack if "/test" not in frame.filename]
+        chain = chain.__cause__ or chain.__context__
+    texts = ["".join(lines.format()), repr(error), str(error), repr(vars(error))]
+    if isinstance(error, HilosError):
+        texts += [repr(pickle.dumps(error)), repr(copy.copy(error))]
+    chained = error.__cause__ or error.__context__
+    if isinstance(chained, HilosError):
+        texts.append(everything_of(chained))
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Api-Token"])
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda fault: repr(fault)[:60])
+async def test_no_error_and_no_record_holds_the_key(
+    trouble: Fault, header: str, logged: io.StringIO
+) -> None:
+    asyncio.get_running_loop().set_debug(True)
+    once = RetryPolicy(attempts=2, max_backoff=0.001)
+    async with (
+        FakeHilos(KEY, faults=[trouble]) as fake,
+        fake.session(retry=once, attempt_timeout=0.2, timeout=2.0, auth_header=header) as hilos,
+    ):
+        assert KEY not in f"{hilos!r} {hilos} {hilos.stats}"
+        with pytest.raises(HilosError) as caught:
+            await hilos.get_execution(ID)
+        text = everything_of(caught.value)
+        try:
+            batch = await hilos.gather_executions([ID], timeout=0.3)
+        except HilosError as error:
+            batch = getattr(error, "batch", ExecutionBatch({}, {}))
+            text += everything_of(error)
+        text += repr(batch) + "".join(map(everything_of, batch.errors.values()))
+    assert KEY not in text
+    assert "KEY" not in logged.getvalue()
+    assert KEY not in logged.getvalue()
+
+
+async def test_the_search_finds_what_it_looks_for(logged: io.StringIO) -> None:
+    logging.getLogger("anything").debug("%s", KEY)
+    assert KEY in logged.getvalue()
+    error = HilosError("x")
+    error.body = KEY  # type: ignore[attr-defined]  # as if the library had kept it
+    assert KEY in everything_of(error)
+
+
+async def test_no_redirect_carries_the_key_to_another_origin() -> None:
+    async with FakeHilos("other") as elsewhere:
+        to = f"{elsewhere.base_url}/flow-execution/{ID}".encode()
+        redirect = Fault.raw(
+            b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: " + to + b"\r\n\r\n"
+        )
+        async with FakeHilos(KEY, faults=[redirect]) as fake:
+            for header in ("Authorization", "Api-Token"):
+                async with fake.session(auth_header=header) as hilos:
+                    with pytest.raises(HilosError, match="redirect to http://127"):
+                        await hilos.get_execution(ID)
+        assert elsewhere.requests == 0
+
+
+async def test_an_unclosed_session_does_not_show_the_key() -> None:
+    async with FakeHilos(KEY) as fake:
+        hilos = fake.session()
+        await hilos.get_execution(ID)
+        shown = repr(vars(hilos)) + repr(vars(vars(hilos)["_transport"]))
+        await hilos.aclose()
+    assert KEY not in shown
+
+
+async def test_no_configuration_error_shows_the_key() -> None:
+    for arguments in (
+        {"base_url": "x"},
+        {"account": "a b"},
+        {"auth_header": "a b"},
+        {"timeout": 0},
+    ):
+        with pytest.raises(ValueError, match="=") as caught:
+            HilosSession(KEY, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+        assert KEY not in f"{caught.value!r}"
+
+
+async def test_a_proxy_password_is_not_shown_either() -> None:
+    hilos = HilosSession(
+        KEY,
+        base_url="http://127.0.0.1:1",
+        proxy="http://u:hunter2@127.0.0.1:1",
+        retry=RetryPolicy(attempts=1),
+    )
+    async with hilos:
+        with pytest.raises(HilosError) as caught:
+            await hilos.get_execution(ID)
+    assert "hunter2" not in f"{caught.value!r} {caught.value} {hilos!r}"
+    assert isinstance(caught.value.__cause__, aiohttp.ClientError | None)
