@@ -1,6 +1,7 @@
 """FakeHilos as its users meet it: over the socket, with a client that is not this library's.
 
-Nothing here knows `HilosSession`: the fake is what that is tested against, so it is tested alone.
+All but one test ask without `HilosSession`: the fake is what that is tested against, so it is
+tested alone.
 """
 
 import asyncio
@@ -747,6 +748,24 @@ async def test_leaving_in_a_cancelled_scope_closes_too() -> None:
             await ask(fake, client=client)
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_leaving_while_connections_arrive_leaks_none(turns: int) -> None:
+    async with aiohttp.ClientSession() as client:
+        async with FakeHilos() as fake:
+            asks = [asyncio.ensure_future(ask(fake, id, client=client)) for id in IDS[:80]]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert fake.open_connections == 0
+        with anyio.fail_after(5):
+            await asyncio.gather(*asks, return_exceptions=True)
+    gc.collect()  # A socket that leaked is a ResourceWarning, and that an error.
+
+
+async def test_it_makes_sessions_for_itself() -> None:
+    async with FakeHilos() as fake, fake.session(timeout=5.0) as hilos:
+        assert (await hilos.get_execution(ONE)).id == ONE
+
+
 async def test_it_can_run_again_but_not_twice_at_once() -> None:
     fake = FakeHilos()
     with pytest.raises(RuntimeError, match="async with"):
@@ -771,7 +790,7 @@ async def test_it_listens_on_loopback_only() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.com"):
         with pytest.raises(ValueError, match="loopback"):
             FakeHilos(host=host)
-    assert FakeHilos(host="localhost")
+    FakeHilos(host="localhost")
     try:
         async with FakeHilos(host="::1") as fake:
             assert "//[::1]:" in fake.base_url

@@ -72,7 +72,12 @@ async def close(listener: asyncio.Server, server: web.Server) -> None:
     patience_ends = time.monotonic() + _CLOSING_PATIENCE
     turns = 0
     try:
-        while turns < _ACCEPTING_TURNS or (server.connections and time.monotonic() < patience_ends):
+        # The second half is for loops that go on taking connections until the listener is closed.
+        while turns < 2 * _ACCEPTING_TURNS or (
+            server.connections and time.monotonic() < patience_ends
+        ):
+            if turns == _ACCEPTING_TURNS:
+                listener.close()
             for connection in server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
