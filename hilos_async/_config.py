@@ -6,6 +6,7 @@ what was given (never the key) and what would do. Knows the two hosts and the en
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import os
@@ -130,6 +131,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def scope(url: URL, key: Secret) -> str:
+    """A digest of base URL and key, to tell budgets apart where neither may be shown."""
+    return hashlib.blake2b(f"{url}\0{key}".encode(), digest_size=12).hexdigest()
 
 
 def is_activecampaign(url: URL) -> bool:

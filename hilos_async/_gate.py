@@ -14,15 +14,17 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from hilos_async._pacing import Reply
 from hilos_async.errors import DeadlineExceededError, HilosError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from hilos_async._pacing import Pacer, Reply
+    from hilos_async._pacing import Pacer, Quota, Verdict
 
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them
+_TIMER: Final = 0.0005  # seconds; a loop sleeps a millisecond or not at all
 _BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
 
 
@@ -59,6 +61,7 @@ class Call:
         "failures",
         "id",
         "last_error",
+        "sent",
         "started",
         "timeout",
     )
@@ -72,6 +75,7 @@ class Call:
         self.timeout = timeout
         self.deadline = math.inf if timeout is None else started + timeout
         self.attempts = 0  # requests sent
+        self.sent = started  # when the last one was
         self.failures = 0  # of them, those that use up an attempt
         self.delay = 0.0  # seconds to back off before the next
         self.last_error: HilosError | None = None
@@ -135,7 +139,7 @@ class Gate:
             await self._queue(call)  # returns as the leader
         self._leading = True
         try:
-            await self._take_slot(call)
+            call.sent = await self._take_slot(call)
             self.in_flight += 1
             self.requests += 1
             self.retries += call.attempts > 0
@@ -146,22 +150,27 @@ class Gate:
             self._leading = False
             self._advance()
 
-    def leave(self, call: Call, reply: Reply | None) -> None:
-        """Give the place back and tell the pacer how it went; ``None``: cancelled, nothing known."""
+    def leave(
+        self,
+        call: Call,
+        verdict: Verdict | None,
+        retry_after: float | None = None,
+        quota: Quota | None = None,
+    ) -> None:
+        """Give the place back and tell the pacer how it went; ``None``: it was cancelled."""
         self.in_flight -= 1
         if self._probe is call:
             self._probe = None
-            self._probe_next = reply is None
-        if reply is not None:
-            self.pacer.report(reply)
-            if reply.verdict == "accepted":
-                self._failures = 0
-            elif reply.verdict == "refused":
-                self.refusals += 1
-                self._probe_next = True
-                self._give_up_on_hopeless()
-            else:
-                self._failures += 1
+            self._probe_next = verdict is None
+        self.pacer.report(Reply(verdict or "failed", call.sent, self._clock(), retry_after, quota))
+        if verdict == "accepted":
+            self._failures = 0
+        elif verdict == "failed":
+            self._failures += 1
+        elif verdict is not None:
+            self.refusals += 1
+            self._probe_next = True
+            self._give_up_on_hopeless()
         self._advance()
 
     async def back_off(self, call: Call, delay: float) -> None:
@@ -229,7 +238,7 @@ class Gate:
             if timer is not None:
                 timer.cancel()
 
-    async def _take_slot(self, call: Call) -> None:
+    async def _take_slot(self, call: Call) -> float:
         while True:
             self._refuse_stopped(call)
             pause = self.paused_until
@@ -242,10 +251,10 @@ class Gate:
                     self._slot = await self.pacer.reserve()
                 at = self._slot
             now = self._clock()
-            if at <= now:
+            if at - now <= _TIMER:
                 self._slot = None
                 self.pacer.sent(now)
-                return
+                return now
             if at > call.wait_deadline:
                 raise call.too_late()
             await self._sleep(call, at - now)

@@ -6,9 +6,10 @@ The clock is given, so a simulation runs it in virtual time.
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -19,10 +20,13 @@ from hilos_async._config import positive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Requests jitter on their way: two that leave 200 ms apart may arrive 195 ms apart. Without a pad a
-# server that counts exactly sees one too many; on ActiveCampaign that costs 30 s of silence. Half of
-# the pad is for the way, half lets a late departure catch up.
-_PAD: Final = 0.008
+# What the even spacing leaves of the limit: a slot that comes late can catch up within it.
+_PAD: Final = 0.004
+# The share of a window that one slow reply may push a later request back by.
+_LATEST: Final = 0.5
+# A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
+_CATCH_UP: Final = 0.005
+_CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
 _LONGEST_BLIND_PAUSE: Final = 20.0  # seconds, where a refusal does not say how long
 
 
@@ -50,18 +54,36 @@ class RateLimit:
         return f"{self.requests:g}/{unit}" if unit else f"{self.requests:g} per {self.per:g} s"
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What a pacer is told about a request that has ended; times are the pacer's clock.
+class Quota(msgspec.Struct, frozen=True, gc=False):
+    """What a reply's header fields say of the limit; ``None`` where they say nothing.
 
-    ``accepted``: the server worked on it, whatever the answer. ``refused``: 429, or another reply
-    that asks to wait (``retry_after`` seconds, ``None`` where it does not say how long).
-    ``failed``: no usable reply, or a 5xx; the server may or may not have counted it.
+    ``requests`` in ``per`` seconds are allowed, ``remaining`` of them are left until, in ``reset``
+    seconds, there are more.
     """
 
-    verdict: Literal["accepted", "refused", "failed"]
+    requests: int | None = None
+    per: float | None = None
+    remaining: int | None = None
+    reset: float | None = None
+
+
+Verdict = Literal["accepted", "refused", "busy", "failed"]
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What a pacer is told about a request that has ended; times are on the monotonic clock.
+
+    ``accepted``: the server worked on it, whatever the answer. ``refused``: 429, too many requests.
+    ``busy``: another reply that asks to wait (a 503 with Retry-After). ``failed``: no usable reply,
+    or a 5xx; the server may or may not have counted it. ``retry_after``: the seconds that a refused
+    or busy reply asks to wait, ``None`` where it does not say. A cancelled request counts as failed.
+    """
+
+    verdict: Verdict
     sent: float
     received: float
     retry_after: float | None = None
+    quota: Quota | None = None
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +98,13 @@ class Pacer(Protocol):
 
     Calls come from one event loop; ``reserve`` is never entered twice at once by the same session.
     """
+
+    def bind(self, scope: str) -> None:
+        """Hear whose limit this is: the session says it once, before anything else.
+
+        ``scope`` is a digest of base URL and key: equal for equal ones, and it tells neither.
+        """
+        ...
 
     async def reserve(self) -> float:
         """Reserve the next slot and return its time on the monotonic clock, maybe in the past.
@@ -112,7 +141,7 @@ class Pause:
         self._began = 0.0
         self._in_a_row = 0
 
-    def refused(self, reply: Reply, window: float) -> bool:
+    def begin(self, reply: Reply, window: float) -> bool:
         """Pause for a refusal; ``False`` if it was on its way before the pause began.
 
         Without a Retry-After, the pause is ``window`` seconds, doubled for each refusal in a row.
@@ -121,7 +150,7 @@ class Pause:
             return False
         self._in_a_row += 1
         blind = min(_LONGEST_BLIND_PAUSE, window * 2.0 ** min(self._in_a_row - 1, 30))
-        wait = blind if not reply.retry_after else reply.retry_after
+        wait = reply.retry_after or blind
         self._began = reply.received
         # The spread keeps processes that were refused together from coming back together.
         self.until = max(self.until, reply.received + wait * random.uniform(1.0, 1.02))
@@ -132,13 +161,84 @@ class Pause:
         self._in_a_row = 0
 
 
-class KnownPacer:
-    """Evenly spaced slots under a limit that is known; with ``None``, only pauses.
+class Slots:
+    """Evenly spaced departures, of which no window of ``per`` seconds sees too many arrive.
 
-    Slots lie on a grid of ``per / requests`` (GCRA with a burst of 1), and no window of ``per``
-    seconds, measured from what really left, holds more than ``requests``: so neither a bucket, a
-    fixed window nor a sliding log on the other side sees more than it allows.
+    The grid is GCRA with a burst of 1; a late request keeps the grid, so lateness costs no goodput.
+    Before the next request leaves, the n-th newest before it must have arrived a whole window ago.
+    When one arrived, nobody here knows: at the latest, as long before its reply as the fastest
+    reply takes. So neither a bucket, a fixed window nor a sliding log sees more than it allows,
+    whatever the network does to the spacing.
     """
+
+    __slots__ = (
+        "_catch_up",
+        "_flying",
+        "_interval",
+        "_next",
+        "_per",
+        "_replies",
+        "_room",
+        "fastest",
+    )
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._interval = 0.0
+        self._catch_up = _CATCH_UP
+        self._per = 0.0
+        self._room = 0  # requests in a window; 0: no window is bound
+        self._flying: list[float] = []  # departures without a reply, in their order
+        self._replies: list[float] = []  # times of the newest replies, sorted, a window's worth
+        self.fastest = math.inf  # seconds that a reply takes
+
+    @property
+    def rate(self) -> float | None:
+        """Slots per second; ``None``: as many as are asked for."""
+        return 1 / self._interval if self._interval else None
+
+    def keep(self, limit: RateLimit) -> None:
+        """Keep just below that limit from now on."""
+        self._interval = limit.per / limit.requests * (1 + _PAD)
+        self._catch_up = max(_CATCH_UP, min(_CATCH_UP_SLOTS * self._interval, 0.05 * limit.per))
+        self._per = limit.per
+        self._room = max(1, int(limit.requests))
+
+    def space(self, interval: float) -> None:
+        """Leave so many seconds between two slots, and bound no window."""
+        self._interval = interval
+
+    def next(self, now: float) -> float:
+        """Take the next slot: its time, not before ``now`` but for what the grid may catch up."""
+        at = self._next if self._next > now - self._catch_up else now
+        self._next = at + self._interval
+        nth = self._room - len(self._flying)  # newest reply; all that fly count as newer
+        if 0 < nth <= len(self._replies):
+            at = max(at, self._replies[-nth] - self.fastest + self._per * (1 + _PAD / 2))
+        elif nth <= 0 and self._room:
+            at = max(at, self._flying[-nth] + self._per * (1 + _PAD / 2))
+        return at
+
+    def left(self, at: float) -> None:
+        """Remember a departure."""
+        if self._room:
+            self._flying.append(at)
+
+    def replied(self, reply: Reply) -> None:
+        """Hear when a reply came; without a reply, when it was given up."""
+        if reply.verdict != "failed":
+            # Slowly forgotten: a longer route must not look like lateness for ever.
+            self.fastest = min(reply.received - reply.sent, self.fastest * 1.0002)
+        if self._room:
+            if reply.sent in self._flying:
+                self._flying.remove(reply.sent)
+            latest = reply.sent + self.fastest + _LATEST * self._per
+            insort(self._replies, min(reply.received, latest))
+            del self._replies[: -self._room]
+
+
+class KnownPacer:
+    """The pacer of a limit that is known: evenly spaced slots; with ``None``, only pauses."""
 
     def __init__(
         self, limit: RateLimit | None, *, clock: Callable[[], float] = time.monotonic
@@ -146,32 +246,26 @@ class KnownPacer:
         self._clock = clock
         self._limit = limit
         self._pause = Pause()
-        self._next = 0.0
-        self._window = self._interval = 0.0
-        self._log: deque[float] = deque(maxlen=0)
+        self._slots = Slots()
         if limit is not None:
-            self._interval = limit.per / limit.requests * (1 + _PAD)
-            self._window = limit.per * (1 + _PAD / 2)
-            self._log = deque(maxlen=max(1, int(limit.requests)))
+            self._slots.keep(limit)
+
+    def bind(self, scope: str) -> None:
+        """Hear whose limit this is; it makes no difference within one process."""
 
     async def reserve(self) -> float:
         """Reserve the next slot and return its time."""
-        at = max(self._clock(), self._next, self._pause.until)
-        # A late request keeps the grid, so lateness costs no goodput; how far the grid may then
-        # catch up is bounded by what a sliding window over the real departures allows.
-        self._next = at + self._interval
-        if self._interval and len(self._log) == self._log.maxlen:
-            at = max(at, self._log[0] + self._window)
-        return at
+        return max(self._slots.next(self._clock()), self._pause.until)
 
     def sent(self, at: float) -> None:
         """Hear that a request left."""
-        self._log.append(at)
+        self._slots.left(at)
 
     def report(self, reply: Reply) -> None:
-        """Hear how a request ended: a refusal pauses, everything accepted ends a row of them."""
-        if reply.verdict == "refused":
-            self._pause.refused(reply, self._limit.per if self._limit else 1.0)
+        """Hear how a request ended: a refusal pauses, an accepted one ends a row of them."""
+        self._slots.replied(reply)
+        if reply.verdict in ("refused", "busy"):
+            self._pause.begin(reply, self._limit.per if self._limit else 1.0)
         elif reply.verdict == "accepted":
             self._pause.accepted()
 
@@ -182,4 +276,4 @@ class KnownPacer:
 
     def pace(self) -> Pace:
         """The state at this moment."""
-        return Pace(rate=1 / self._interval if self._interval else None, limit=self._limit)
+        return Pace(rate=self._slots.rate, limit=self._limit)

@@ -1,7 +1,7 @@
 """What a reply means: pure functions of status, headers and body.
 
-Knows the API's path, its error bodies and its Retry-After. Refuses to do any I/O: its tests need no
-loop, no server and no mock.
+Knows the API's path, its error bodies, Retry-After and rate-limit fields. Refuses to do any I/O: its
+tests need no loop, no server and no mock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 from yarl import URL
 
+from hilos_async._pacing import Quota
 from hilos_async.errors import (
     AuthenticationError,
     DecodeError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
+_EPOCH: Final = 100_000_000  # a reset beyond three years of seconds is a point in time
 _DELTA_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 # DRF says it in words too, and the words survive proxies that drop the header.
 _DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
@@ -141,3 +143,59 @@ def _http_date(value: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+def read_quota(headers: Mapping[str, str]) -> Quota | None:
+    """What the header fields of a reply say of a rate limit; ``None`` if there are none.
+
+    Reads ``RateLimit`` and ``RateLimit-Policy`` of the IETF drafts (``"a";r=3;t=1``,
+    ``"a";q=50;w=1``), what earlier drafts wrote (``limit=50, remaining=3, reset=1``, ``50;w=1``),
+    and the split ``RateLimit-Limit``, ``-Remaining``, ``-Reset``, with or without ``X-``. Of several
+    policies the slowest counts.
+    """
+    policy, current = headers.get("ratelimit-policy"), headers.get("ratelimit")
+    if policy is not None or current is not None:
+        limits = [found for part in (policy or "").split(",") if (found := _policy(part))]
+        requests, per = min(limits, key=lambda limit: limit[0] / limit[1], default=(None, None))
+        current = current or ""
+        return Quota(
+            requests or _number(current, "limit"),
+            per,
+            _number(current, "r", "remaining"),
+            _number(current, "t", "reset"),
+        )
+    for prefix in ("x-ratelimit-", "ratelimit-"):
+        limit = headers.get(f"{prefix}limit")
+        remaining = headers.get(f"{prefix}remaining")
+        if limit is not None or remaining is not None:
+            limit = limit or ""
+            requests, per = _policy(limit) or (_first_number(limit), None)
+            left = _first_number(remaining or "")
+            return Quota(requests, per, left, _reset(headers.get(f"{prefix}reset"), headers))
+    return None
+
+
+def _policy(text: str) -> tuple[int, float] | None:
+    """``"name";q=50;w=1`` or ``50;w=1`` as requests and seconds."""
+    window = _number(text, "w")
+    requests = _number(text, "q") or _first_number(text.split(";")[0].split(",")[0])
+    return (requests, float(window)) if requests and window else None
+
+
+def _number(text: str, *names: str) -> int | None:
+    found = re.search(rf"(?:^|[;,\s])(?:{'|'.join(names)})=(\d{{1,12}})\b", text, re.ASCII)
+    return int(found.group(1)) if found else None
+
+
+def _first_number(text: str) -> int | None:
+    found = re.match(r"\s*(\d{1,12})\b", text, re.ASCII)
+    return int(found.group(1)) if found else None
+
+
+def _reset(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Seconds until the reset; a large number is an epoch, and counts from the reply's own Date."""
+    number = _first_number(text or "")
+    if number is None or number < _EPOCH:
+        return number
+    here = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, number - here.timestamp())

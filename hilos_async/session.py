@@ -19,18 +19,17 @@ import msgspec
 from hilos_async import _config
 from hilos_async._batch import ExecutionBatch, Gathering, Progress
 from hilos_async._gate import Call, Caller, Gate
-from hilos_async._pacing import KnownPacer, Pacer, RateLimit, Reply
-from hilos_async._protocol import interpret
+from hilos_async._learning import LearningPacer
+from hilos_async._pacing import KnownPacer, Pacer, Quota, RateLimit, Verdict
+from hilos_async._protocol import interpret, read_quota
 from hilos_async._retry import RetryPolicy, is_refusal, is_transient, retry
 from hilos_async._transport import Transport
 from hilos_async._version import __version__
 from hilos_async.errors import (
     AttemptTimeoutError,
     HilosError,
-    ServerError,
     SessionClosedError,
     StatusError,
-    TransportError,
 )
 
 if TYPE_CHECKING:
@@ -106,8 +105,9 @@ class HilosSession:
     other than this machine.
     ``timeout``: seconds for one lookup with its waiting and retries, ``None`` for no bound; in a
     batch, waiting for the pace does not count. ``attempt_timeout``: seconds for one request.
-    ``retry``: a ``RetryPolicy``. ``pace``: a ``RateLimit``, a ``Pacer``, or ``"off"``; by default the
-    host's own limit (ActiveCampaign: 5 requests per second).
+    ``retry``: a ``RetryPolicy``. ``pace``: a ``RateLimit``, a ``Pacer``, ``"learn"`` to find the
+    limit out, or ``"off"``; by default the host's own limit (ActiveCampaign: 5 requests per second)
+    and ``"learn"`` where none is documented.
     ``max_concurrency``: requests under way at once. ``max_response_bytes``: the largest reply that
     is read, after decompression.
     ``session``: an ``aiohttp.ClientSession`` to use and leave open; otherwise one is made on first
@@ -128,7 +128,7 @@ class HilosSession:
         timeout: float | None = 60.0,
         attempt_timeout: float = 15.0,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
-        pace: RateLimit | Pacer | Literal["off"] | None = None,
+        pace: RateLimit | Pacer | Literal["learn", "off"] | None = None,
         max_concurrency: int = 50,
         max_response_bytes: int = 1_048_576,
         session: aiohttp.ClientSession | None = None,
@@ -151,11 +151,9 @@ class HilosSession:
             max_response_bytes=max_response_bytes,
         )
         self._clock = time.monotonic
-        self._gate = Gate(
-            _pacer_for(pace, url),
-            _connections(max_concurrency, session),
-            clock=self._clock,
-        )
+        pacer = _pacer_for(pace, url)
+        pacer.bind(_config.scope(url, key))
+        self._gate = Gate(pacer, _connections(max_concurrency, session), clock=self._clock)
         self._transport = Transport(
             url,
             key,
@@ -316,63 +314,68 @@ class HilosSession:
     async def _attempt(self, call: Call) -> FlowExecution:
         asked = self._clock()
         await self._gate.enter(call)
-        sent = self._clock()
         if call.caller.is_batch:
-            call.deadline += sent - asked
+            call.deadline += call.sent - asked
         bound = self._options.attempt_timeout
-        left = min(call.deadline, call.caller.deadline) - sent
-        reply: Reply | None = None
+        left = min(call.deadline, call.caller.deadline) - call.sent
+        verdict: Verdict | None = None
+        wait: float | None = None
+        quota: Quota | None = None
         try:
             status, headers, body = await self._transport.fetch(
                 call.id, min(bound, left), self._options.max_response_bytes
             )
+            quota = read_quota(headers)
             execution = interpret(status, headers, body, call.id)
-            reply = Reply("accepted", sent, self._clock())
+            verdict = "accepted"
         except HilosError as error:
             call.last_error = error
-            reply = self._judge(call, error, sent)
+            verdict, wait = self._judge(call, error)
             if isinstance(error, AttemptTimeoutError) and left <= bound:
                 raise call.too_late() from error
             raise
         finally:
-            self._gate.leave(call, reply)
+            self._gate.leave(call, verdict, wait, quota)
         return execution
 
-    def _judge(self, call: Call, error: HilosError, sent: float) -> Reply | None:
+    def _judge(self, call: Call, error: HilosError) -> tuple[Verdict | None, float | None]:
         """What the pacer hears of a failed attempt; sets how long the call backs off."""
-        now = self._clock()
         policy = self._options.retry
         if isinstance(error, SessionClosedError):
-            return None
+            return None, None
         if isinstance(error, StatusError) and is_refusal(error):
             call.delay = 0.0  # the pause is everybody's
             wait = error.retry_after
-            if wait is not None:
-                wait = min(wait, policy.max_retry_after)
-            return Reply("refused", sent, now, wait)
+            return (
+                "refused" if error.status == 429 else "busy",
+                None if wait is None else min(wait, policy.max_retry_after),
+            )
         if not is_transient(error):
-            return Reply("accepted", sent, now)
+            return "accepted", None
         call.failures += 1
         call.delay = policy.backoff(call.failures)
-        healthy = not isinstance(error, (TransportError, ServerError))
-        return Reply("accepted" if healthy else "failed", sent, now)
+        alive = isinstance(error, StatusError) and error.status < 500
+        return "accepted" if alive else "failed", None
 
 
-def _pacer_for(pace: RateLimit | Pacer | Literal["off"] | None, url: URL) -> Pacer:
+def _pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
     if pace is None:
-        return KnownPacer(_ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else None)
+        pace = _ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else "learn"
+    if pace == "learn":
+        return LearningPacer()
     if pace == "off":
         return KnownPacer(None)
     if isinstance(pace, RateLimit):
         return KnownPacer(pace)
     missing = [
         name
-        for name in ("reserve", "sent", "report", "pace")
+        for name in ("bind", "reserve", "sent", "report", "pace")
         if not callable(getattr(pace, name, None))
     ]
     if missing or isinstance(pace, (str, type)):
         raise TypeError(
-            f"pace={pace!r} is no pace: RateLimit(5), 'off', or a Pacer (it has no {', '.join(missing)})"
+            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer "
+            f"(it has no {', '.join(missing)})"
         )
     return pace
 

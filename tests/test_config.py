@@ -199,7 +199,7 @@ def test_the_error_of_a_long_id_is_short() -> None:
         ({"max_response_bytes": -1}, ValueError, "max_response_bytes=-1"),
         ({"retry": 3}, TypeError, "retry must be a RetryPolicy, not int"),
         ({"pace": "fast"}, TypeError, "pace='fast' is no pace"),
-        ({"pace": 5}, TypeError, "it has no reserve, sent, report"),
+        ({"pace": 5}, TypeError, "it has no bind, reserve, sent, report"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_at_construction(

@@ -177,20 +177,25 @@ async def test_with_options_refuses_what_belongs_to_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "rate"),
+    ("options", "limit"),
     [
-        ({"account": "acme"}, 5.0),
-        ({}, None),
+        ({"account": "acme"}, RateLimit(5)),
         ({"account": "acme", "pace": "off"}, None),
-        ({"account": "acme", "pace": RateLimit(50)}, 50.0),
+        ({"account": "acme", "pace": RateLimit(50)}, RateLimit(50)),
     ],
 )
 async def test_the_pace_is_the_hosts_own_unless_one_is_given(
-    options: dict[str, object], rate: float | None
+    options: dict[str, object], limit: RateLimit | None
 ) -> None:
     stats = HilosSession("key", **options).stats  # type: ignore[arg-type]  # any of them
-    assert stats.rate == (rate if rate is None else pytest.approx(rate, rel=0.01))
-    assert (stats.limit is None) is (rate is None)
+    assert stats.limit == limit
+    assert stats.rate == (None if limit is None else pytest.approx(limit.rate, rel=0.01))
+
+
+@pytest.mark.parametrize("options", [{}, {"account": "acme", "pace": "learn"}])
+async def test_where_no_limit_is_known_it_is_learned(options: dict[str, object]) -> None:
+    stats = HilosSession("key", **options).stats  # type: ignore[arg-type]  # either
+    assert (stats.limit, stats.rate) == (None, 20.0)
 
 
 async def test_a_pacer_of_the_callers_own_is_asked() -> None:

@@ -1,0 +1,97 @@
+"""The ``hilos`` command: which commands there are, and what its exit codes mean.
+
+Knows argparse and how a process ends: an error of the command line in one line, Ctrl-C and a
+broken pipe without a word. Refuses to know what a command does and how a table looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hilos_async._version import __version__
+from hilos_async.cli import _check, _connection, _demo, _get, _show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number
+
+_EPILOG = """\
+environment:
+  HILOS_API_KEY    the API key (or HILOS_API_TOKEN); there is no option for it
+  HILOS_BASE_URL   what every request begins with; --base-url and --account win
+  HILOS_ACCOUNT    an ActiveCampaign account's name, if none of these is given
+
+exit codes:
+  0    all is well
+  1    some lookups failed, or the output could not be written
+  2    wrong usage or configuration: a missing key, a bad id, a bad URL;
+       nothing was sent
+  3    the key was refused
+  4    the API could not be reached, or did not answer sensibly
+  130  Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)
+  141  whoever read the output is gone, as in `hilos get ... | head -1`
+
+Data goes to standard output; progress and messages go to standard error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code, as ``hilos --help`` lists them."""
+    try:
+        _show.prepare()
+        return _run(_parser(), argv)
+    except _show.CommandError as error:
+        if error.message:
+            _show.message(error.message)
+        return error.code
+    except KeyboardInterrupt:
+        _show.end_line()
+        return _INTERRUPTED
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as ending:  # argparse's way to end after --help, --version and wrong usage
+        _show.data("")  # whether the help could be written shows now, not when Python ends
+        return 2 if ending.code else 0
+    code: int = options.run(options)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hilos",
+        description="Flow executions of the Hilos WhatsApp platform: look them up, a few or many.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hilos_async {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog="`hilos --help` lists the environment variables and the exit codes.",
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    demo = add("demo", _demo.run, _demo.SUMMARY, _demo.DESCRIPTION)
+    _demo.configure(demo)
+    get = add("get", _get.run, _get.SUMMARY, _get.DESCRIPTION)
+    _get.configure(get)
+    _connection.configure(get)
+    check = add("check", _check.run, _check.SUMMARY, _check.DESCRIPTION)
+    _connection.configure(check)
+    return parser

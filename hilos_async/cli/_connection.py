@@ -1,0 +1,105 @@
+"""From options and environment to a session: whom to ask, with which key, and who said so.
+
+Knows the three options that every asking command has, and the order in which they and the
+environment count. Refuses to take a key from the command line, and to print one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Unpack
+
+from hilos_async import _config
+from hilos_async.cli._show import USAGE, CommandError
+from hilos_async.session import HilosSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilos_async.session import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A session that is not open yet, and which variable or option each part came from."""
+
+    session: HilosSession
+    url: str
+    url_from: str
+    key_from: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options that say whom to ask and for how long."""
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="what every request begins with, e.g. https://api.hilos.io/api (the default)",
+    )
+    parser.add_argument(
+        "--account", metavar="NAME", help="an ActiveCampaign account: acme for acme.api-us1.com"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="for the whole command, waiting included",
+    )
+    parser.add_argument(
+        "--token", "--key", "--api-key", nargs="?", action=_NoKeyHere, help=argparse.SUPPRESS
+    )
+
+
+def connect(options: argparse.Namespace, **session_options: Unpack[Options]) -> Connection:
+    """Make the session that options and environment describe; nothing is sent.
+
+    Raises ``CommandError`` that says what was wrong, and where it came from.
+    """
+    base_url: str | None = options.base_url
+    account: str | None = options.account
+    url_from = _url_from(base_url, account)
+    try:
+        url = str(_config.resolve_base_url(account, base_url, allow_http=False))
+    except ValueError as error:
+        raise CommandError(f"{error} (it came from {url_from})", USAGE) from error
+    try:
+        session = HilosSession(base_url=url, **session_options)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    key_from = "HILOS_API_KEY" if os.environ.get("HILOS_API_KEY") else "HILOS_API_TOKEN"
+    return Connection(session, url, url_from, key_from)
+
+
+def _url_from(base_url: str | None, account: str | None) -> str:
+    if base_url is not None:
+        return "--base-url"
+    if account is not None:
+        return "--account"
+    variables = ("HILOS_BASE_URL", "HILOS_ACCOUNT")
+    default = "the default, as no option and no variable names another"
+    return next((name for name in variables if name in os.environ), default)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return _config.positive("--timeout", float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
+
+
+class _NoKeyHere(argparse.Action):
+    """Refuses a key as an argument, and does not repeat it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        parser.error(
+            f"{option_string} is no option: a key on the command line stays in the shell's history "
+            "and shows in the list of processes; set HILOS_API_KEY"
+        )

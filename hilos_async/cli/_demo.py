@@ -1,0 +1,163 @@
+"""``hilos demo``: the main job against a server of one's own that limits and fails.
+
+Knows how to make a FakeHilos misbehave and how to say what came of it. Asks nobody but that server:
+no key, no network, and no variable of the environment counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shlex
+import time
+from typing import TYPE_CHECKING, Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from hilos_async._pacing import RateLimit
+from hilos_async.cli import _meter, _show
+from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
+
+if TYPE_CHECKING:
+    from hilos_async._batch import ExecutionBatch
+    from hilos_async.session import Stats
+    from hilos_async.testing import FakeHilos
+
+SUMMARY = "fetch 500 executions from a server on this machine that limits and fails"
+DESCRIPTION = """\
+Start a Hilos API on this machine that allows so many requests per second and lets one in ten fail,
+fetch 500 executions from it, and say how. Needs no key and no network, and takes a few seconds."""
+
+COUNT: Final = 500
+LIMIT: Final = 120  # requests per second: slow enough to be seen, quick enough to be waited for
+
+SIX_LINES: Final = f"""\
+import asyncio
+from hilos_async import HilosSession, RateLimit
+
+async def fetch(ids):
+    async with HilosSession(pace=RateLimit({LIMIT})) as hilos:
+        return await hilos.gather_executions(ids)
+
+batch = asyncio.run(fetch(ids))
+"""
+
+_COLUMNS = (
+    Column("status"),
+    Column("executions", right=True),
+    Column("contacts", right=True),
+    Column("completed", right=True),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add what only this command takes."""
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="only keep that server up until Ctrl-C, and print the environment variables that point "
+        "everything at it",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=0, metavar="N", help="the server's port (default: a free one)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the main job, or serve until Ctrl-C; 1 if anything was not fetched after all."""
+    if not options.serve:
+        return asyncio.run(_demonstrate(options.port))
+    try:
+        asyncio.run(_keep_serving(options.port))
+    except KeyboardInterrupt:
+        _show.end_line()
+    return 0
+
+
+def example_ids(count: int) -> list[UUID]:
+    """Ids that are the same in every run; to the server any UUID is an execution."""
+    return [uuid5(NAMESPACE_URL, f"hilos demo {number}") for number in range(count)]
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+async def _start(port: int, stack: contextlib.AsyncExitStack) -> FakeHilos:
+    """A server that runs until the stack unwinds."""
+    from hilos_async.testing import FakeHilos, FakeLimit, Fault
+
+    # Three times one request in thirty: a later fault hits only what the earlier ones spared.
+    faults = [
+        Fault.status(503, share=1 / 30),
+        Fault.reset(share=1 / 29),
+        Fault.truncate(share=1 / 28),
+    ]
+    server = FakeHilos(limit=FakeLimit(LIMIT), faults=faults, port=port)
+    try:
+        return await stack.enter_async_context(server)
+    except OSError as error:
+        raise CommandError(f"port {port} cannot be used: {error.strerror}", USAGE) from error
+
+
+async def _demonstrate(port: int) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await _start(port, stack)
+        _show.message(
+            f"a Hilos API on this machine: {LIMIT} requests per second, one in ten fails; "
+            f"fetching {COUNT} executions"
+        )
+        started = time.monotonic()
+        async with server.session(pace=RateLimit(LIMIT)) as hilos:
+            with _meter.Meter(COUNT, hilos, keep=True) as meter:
+                batch = await hilos.gather_executions(example_ids(COUNT), on_progress=meter.heard)
+            _show_batch(batch)
+            _show_work(server, hilos.stats, batch, time.monotonic() - started)
+    lines = "".join(f"    {line}".rstrip() + "\n" for line in SIX_LINES.splitlines())
+    _show.data(
+        "\nThe Python that did it, where HILOS_API_KEY and HILOS_BASE_URL say whom to ask:\n\n"
+        f"{lines}\nTo try it yourself: hilos demo --serve\n"
+    )
+    return 0 if batch else FAILED
+
+
+def _show_batch(batch: ExecutionBatch) -> None:
+    groups = sorted(batch.by_status().items(), key=lambda group: -len(group[1]))
+    _show.table(
+        _COLUMNS,
+        [
+            [
+                str(status),
+                f"{len(executions):,}",
+                f"{sum(execution.num_contacts for execution in executions):,}",
+                f"{sum(execution.completed for execution in executions):,}",
+            ]
+            for status, executions in groups
+        ],
+    )
+
+
+def _show_work(server: FakeHilos, stats: Stats, batch: ExecutionBatch, seconds: float) -> None:
+    _show.data(
+        f"\n{len(batch.executions)} of {len(batch)} executions fetched in {seconds:.1f} s.\n"
+        f"Retried: {server.faulted} requests failed (503, reset, cut short); "
+        f"{stats.retries} were sent again.\n"
+        f"Paced: {server.requests} requests at {server.requests / seconds:.0f} per second; "
+        f"the limit of {LIMIT} refused {server.refused or 'none'}.\n"
+    )
+
+
+async def _keep_serving(port: int) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await _start(port, stack)
+        _show.data(
+            f"export HILOS_API_KEY={shlex.quote(server.token)}\n"
+            f"export HILOS_BASE_URL={shlex.quote(server.base_url)}\n"
+        )
+        _show.message(
+            f"a Hilos API for whoever has set these, until Ctrl-C: {LIMIT} requests per second, one "
+            f"in ten fails\nany UUID is an execution; for one: hilos get {example_ids(1)[0]}"
+        )
+        await asyncio.Event().wait()
