@@ -89,10 +89,11 @@ def auth_headers(key: Secret, auth_header: object) -> dict[str, str]:
 def resolve_base_url(account: object, base_url: object, allow_http: bool) -> URL:
     """The full prefix of every request: ``base_url``, else the account's, else the native host's."""
     if base_url is None:
-        base_url = os.environ.get("HILOS_BASE_URL") if account is None else None
+        # Empty in the environment is unset: env files and compose files write it so.
+        base_url = (os.environ.get("HILOS_BASE_URL") or None) if account is None else None
     if base_url is not None:
         return _checked_url(base_url, allow_http)
-    account = os.environ.get("HILOS_ACCOUNT") if account is None else account
+    account = (os.environ.get("HILOS_ACCOUNT") or None) if account is None else account
     if account is None:
         return URL(NATIVE_URL)
     if not isinstance(account, str) or not _ACCOUNT.fullmatch(account):

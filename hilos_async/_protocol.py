@@ -53,7 +53,7 @@ _ERRORS: Final[dict[int, type[StatusError]]] = {
 _ADVICE: Final = {
     401: "the API refused the key; is it this account's, and is the base URL the key's own?",
     403: "the key may not read this execution",
-    404: "no such execution in this account; is the id right, and the base URL without trailing slash?",
+    404: "no such execution in this account; is the id right?",
     429: "more requests than the account may send",
 }
 
@@ -92,6 +92,8 @@ def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: 
         advice = _ADVICE.get(
             status, "the server failed" if status >= 500 else "the API refused the request"
         )
+        if status == 404 and not detail:  # the API would have said something
+            advice = "that is not the API's answer; is base_url its full prefix?"
     kind = _ERRORS.get(status, ServerError if status >= 500 else StatusError)
     raise kind(
         f"GET flow-execution/{execution_id} got {status}{said}; {advice}",

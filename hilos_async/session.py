@@ -173,6 +173,11 @@ class HilosSession:
     async def __aenter__(self) -> Self:
         if self._transport.closed:
             raise self._transport.closed_error()
+        if self._is_derived:
+            raise RuntimeError(
+                "a session from with_options() lives as long as the one it came from: "
+                "use that one in async with, and this one inside it"
+            )
         return self
 
     async def __aexit__(
@@ -207,6 +212,7 @@ class HilosSession:
     def with_options(self, **options: Unpack[Options]) -> HilosSession:
         """A session with other options on the same connections, the same pace and the same key.
 
+        It lives as long as this one, is not entered and needs no closing.
         ``timeout``, ``attempt_timeout``, ``retry``, ``max_concurrency`` (of a batch) and
         ``max_response_bytes`` can be given. Raises ``TypeError`` for any other name.
         """

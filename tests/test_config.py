@@ -85,6 +85,7 @@ def test_a_header_that_cannot_carry_a_key_is_refused(header: object) -> None:
         ({}, {}, "https://api.hilos.io/api"),
         ({"account": "acme"}, {}, "https://acme.api-us1.com/api/3/channel/whatsapp"),
         ({"account": "ACME-2"}, {}, "https://acme-2.api-us1.com/api/3/channel/whatsapp"),
+        ({}, {"HILOS_ACCOUNT": "", "HILOS_BASE_URL": ""}, "https://api.hilos.io/api"),
         ({}, {"HILOS_ACCOUNT": "acme"}, "https://acme.api-us1.com/api/3/channel/whatsapp"),
         ({}, {"HILOS_BASE_URL": "https://a.example/x"}, "https://a.example/x"),
         (

@@ -159,9 +159,13 @@ async def test_with_options_shares_connections_pace_and_fate() -> None:
     async with FakeHilos(latency=0.2) as fake:
         async with fake.session(pace=RateLimit(100)) as hilos:
             await hilos.get_execution(ID)
-            async with hilos.with_options(timeout=0.05) as hasty:
-                with pytest.raises(DeadlineExceededError, match=r"0.05 s"):
-                    await hasty.get_execution(ID)
+            hasty = hilos.with_options(timeout=0.05)
+            with pytest.raises(DeadlineExceededError, match=r"0.05 s"):
+                await hasty.get_execution(ID)
+            with pytest.raises(RuntimeError, match="lives as long as the one it came from"):
+                async with hasty:
+                    pytest.fail("it would look as if it closed something")
+            await hasty.aclose()
             assert (await hilos.get_execution(ID)).id == ID
             assert hasty.stats.requests == hilos.stats.requests == 3
             assert hasty.stats.limit == RateLimit(100)
