@@ -1,9 +1,12 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
 from hilos_async._batch import ExecutionBatch, Progress
+from hilos_async._gate import Stats
 from hilos_async._pacing import Pace, Pacer, RateLimit, Reply
 from hilos_async._retry import RetryPolicy
+from hilos_async._stream import Lookup, Stream
 from hilos_async._version import __version__
+from hilos_async._watch import Change
 from hilos_async.enums import (
     ChannelProvider,
     ChannelStatus,
@@ -34,11 +37,12 @@ from hilos_async.errors import (
     TransportError,
 )
 from hilos_async.models import Channel, ContactFilter, Flow, FlowExecution, FlowVersion, User
-from hilos_async.session import HilosSession, Stats
+from hilos_async.session import HilosSession
 
 __all__ = [
     "AttemptTimeoutError",
     "AuthenticationError",
+    "Change",
     "Channel",
     "ChannelProvider",
     "ChannelStatus",
@@ -59,6 +63,7 @@ __all__ = [
     "HilosSession",
     "InboundTrigger",
     "InvalidIdError",
+    "Lookup",
     "NotFoundError",
     "Pace",
     "Pacer",
@@ -73,6 +78,7 @@ __all__ = [
     "SessionClosedError",
     "Stats",
     "StatusError",
+    "Stream",
     "TransportError",
     "TriggerType",
     "User",

@@ -14,7 +14,9 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from hilos_async._pacing import Reply
+import msgspec
+
+from hilos_async._pacing import RateLimit, Reply
 from hilos_async.errors import DeadlineExceededError, HilosError
 
 if TYPE_CHECKING:
@@ -26,6 +28,25 @@ if TYPE_CHECKING:
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them
 _TIMER: Final = 0.0005  # seconds; a loop sleeps a millisecond or not at all
 _BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has done and how it stands, at one moment.
+
+    ``requests`` were sent, ``retries`` of them for a lookup that had failed before, ``refusals`` were
+    answered by asking everybody to wait; ``in_flight`` are under way and ``waiting`` lookups wait.
+    ``rate`` is the spacing in requests per second (``None``: unbounded), ``limit`` the limit behind it,
+    ``paused_for`` the seconds until the pause ends (0.0: there is none).
+    """
+
+    requests: int
+    retries: int
+    refusals: int
+    in_flight: int
+    waiting: int
+    rate: float | None
+    limit: RateLimit | None
+    paused_for: float
 
 
 class Caller:
@@ -119,14 +140,23 @@ class Gate:
         self._closed: Callable[[], HilosError] | None = None
 
     @property
-    def waiting(self) -> int:
-        """Lookups that wait for their turn, a slot or their back-off."""
-        return len(self._waiters)
-
-    @property
     def paused_until(self) -> float:
         """When the pause ends, on the clock; in the past when there is none."""
         return max(self.pacer.paused_until, self._dead_until)
+
+    def stats(self) -> Stats:
+        """The counts and the pace at this moment."""
+        pace = self.pacer.pace()
+        return Stats(
+            requests=self.requests,
+            retries=self.retries,
+            refusals=self.refusals,
+            in_flight=self.in_flight,
+            waiting=len(self._waiters),
+            rate=pace.rate,
+            limit=pace.limit,
+            paused_for=max(0.0, self.paused_until - self._clock()),
+        )
 
     async def enter(self, call: Call) -> None:
         """Wait for a slot and take it; ``leave`` must follow.
@@ -187,6 +217,14 @@ class Gate:
             raise call.too_late()
         if delay > 0:
             await self._sleep(call, delay)
+
+    def promote(self, call: Call) -> None:
+        """Let a batch's lookup that waits in the queue go with the single ones: one wants it too."""
+        for future, waiting in self._waiters.items():
+            if waiting is call and future in self._batches:
+                self._batches.remove(future)
+                self._singles.append(future)
+                return
 
     def stop(self, caller: Caller, error: HilosError) -> None:
         """Let no lookup of the caller send again: those that wait fail now, with that error."""

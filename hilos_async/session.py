@@ -10,88 +10,36 @@ import dataclasses
 import functools
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, Unpack
 
 import aiohttp
-import msgspec
+import anyio
 
 from hilos_async import _config
 from hilos_async._batch import ExecutionBatch, Gathering, Progress
-from hilos_async._gate import Call, Caller, Gate
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer, Pacer, Quota, RateLimit, Verdict
-from hilos_async._protocol import interpret, read_quota
-from hilos_async._retry import RetryPolicy, is_refusal, is_transient, retry
+from hilos_async._fanout import FanOut
+from hilos_async._gate import Caller, Gate
+from hilos_async._lookup import Lookups
+from hilos_async._options import Bounds, Freshness, Options, connections, pacer_for
+from hilos_async._pacing import Pacer, RateLimit
+from hilos_async._retry import RetryPolicy
+from hilos_async._stream import Lookup, Stream
 from hilos_async._transport import Transport
 from hilos_async._version import __version__
-from hilos_async.errors import (
-    AttemptTimeoutError,
-    HilosError,
-    SessionClosedError,
-    StatusError,
-)
+from hilos_async._watch import Change, Ending, Watch
+from hilos_async.errors import AuthenticationError, HilosError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from uuid import UUID
 
-    from yarl import URL
-
+    from hilos_async._fanout import Ids
+    from hilos_async._gate import Stats
     from hilos_async.models import FlowExecution
 
-# ActiveCampaign documents 5 requests per second for an account, all its integrations together.
-_ACTIVECAMPAIGN_LIMIT: Final = RateLimit(5)
 _SINGLE: Final = Caller(is_batch=False)
-
-
-class Options(TypedDict, total=False):
-    """What ``with_options`` can change; the meaning is that of ``HilosSession``'s arguments."""
-
-    timeout: float | None
-    attempt_timeout: float
-    retry: RetryPolicy
-    max_concurrency: int
-    max_response_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """The checked options of a session."""
-
-    timeout: float | None
-    attempt_timeout: float
-    retry: RetryPolicy
-    max_concurrency: int
-    max_response_bytes: int
-
-    def __post_init__(self) -> None:
-        _config.seconds("timeout", self.timeout)
-        _config.positive("attempt_timeout", self.attempt_timeout)
-        _config.instance("retry", self.retry, RetryPolicy)
-        _config.whole("max_concurrency", self.max_concurrency)
-        _config.whole("max_response_bytes", self.max_response_bytes)
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session has done and how it stands, at one moment.
-
-    ``requests`` were sent, ``retries`` of them for a lookup that had failed before, ``refusals`` were
-    answered by asking everybody to wait; ``in_flight`` are under way and ``waiting`` lookups wait.
-    ``rate`` is the spacing in requests per second (``None``: unbounded), ``limit`` the limit behind it,
-    ``paused_for`` the seconds until the pause ends (0.0: there is none).
-    """
-
-    requests: int
-    retries: int
-    refusals: int
-    in_flight: int
-    waiting: int
-    rate: float | None
-    limit: RateLimit | None
-    paused_for: float
 
 
 class HilosSession:
@@ -143,17 +91,17 @@ class HilosSession:
             raise ValueError(
                 "trust_env and trace_configs belong to an aiohttp session: set them on the one given"
             )
-        self._options = _Options(
+        bounds = Bounds(
             timeout=timeout,
             attempt_timeout=attempt_timeout,
             retry=retry,
             max_concurrency=max_concurrency,
             max_response_bytes=max_response_bytes,
         )
-        self._clock = time.monotonic
-        pacer = _pacer_for(pace, url)
+        pacer = pacer_for(pace, url)
         pacer.bind(_config.scope(url, key))
-        self._gate = Gate(pacer, _connections(max_concurrency, session), clock=self._clock)
+        clock = time.monotonic
+        self._gate = Gate(pacer, connections(max_concurrency, session), clock=clock)
         self._transport = Transport(
             url,
             key,
@@ -168,6 +116,7 @@ class HilosSession:
             trust_env=trust_env,
             trace_configs=trace_configs,
         )
+        self._lookups = Lookups(self._transport, self._gate, bounds, clock=clock)
         self._is_derived = False
 
     async def __aenter__(self) -> Self:
@@ -225,43 +174,50 @@ class HilosSession:
         derived = object.__new__(type(self))
         derived.__dict__.update(self.__dict__)
         derived._is_derived = True
-        derived._options = dataclasses.replace(self._options, **options)
+        derived._lookups = self._lookups.bounded_by(
+            dataclasses.replace(self._lookups.bounds, **options)
+        )
         return derived
 
     @property
     def stats(self) -> Stats:
         """What the session has done so far, with all that were derived from it."""
-        gate = self._gate
-        pace = gate.pacer.pace()
-        return Stats(
-            requests=gate.requests,
-            retries=gate.retries,
-            refusals=gate.refusals,
-            in_flight=gate.in_flight,
-            waiting=gate.waiting,
-            rate=pace.rate,
-            limit=pace.limit,
-            paused_for=max(0.0, gate.paused_until - self._clock()),
-        )
+        return self._gate.stats()
 
-    async def get_execution(self, id: UUID | str, *, timeout: float | None = None) -> FlowExecution:
+    async def get_execution(
+        self,
+        id: UUID | str,
+        *,
+        timeout: float | None = None,
+        max_age: float = 0.0,
+        max_age_ended: float | None = None,
+    ) -> FlowExecution:
         """Fetch one flow execution as it is now.
 
-        ``timeout`` replaces the session's, in seconds. Raises the errors of ``hilos_async.errors``:
-        ``InvalidIdError`` before any request, ``NotFoundError`` for an id the account does not have,
-        ``DeadlineExceededError`` when the time ran out, the last ``TransportError`` or ``ServerError``
-        when the attempts did.
+        ``timeout`` replaces the session's, in seconds. ``max_age`` accepts an answer that this session
+        got at most so many seconds ago, ``max_age_ended`` one of another age if the execution has
+        ended (``math.inf``: any); the newest 2,048 answers are kept once somebody accepts one. Lookups
+        of one id at the same time share one request.
+
+        Raises the errors of ``hilos_async.errors``: ``InvalidIdError`` before any request,
+        ``NotFoundError`` for an id the account does not have, ``DeadlineExceededError`` when the time
+        ran out, the last ``TransportError`` or ``ServerError`` when the attempts did.
         """
         execution_id = _config.parse_id(id)
-        bound = self._options.timeout if timeout is None else _config.positive("timeout", timeout)
-        return await self._lookup(execution_id, _SINGLE, bound)
+        bound = self._lookups.bounds.timeout
+        if timeout is not None:
+            bound = _config.positive("timeout", timeout)
+        fresh = Freshness.of(max_age, max_age_ended)
+        return await self._lookups.one(execution_id, _SINGLE, bound, fresh)
 
     async def gather_executions(
         self,
-        ids: Iterable[UUID | str] | AsyncIterable[UUID | str],
+        ids: Ids,
         *,
         max_concurrency: int | None = None,
         timeout: float | None = None,
+        max_age: float = 0.0,
+        max_age_ended: float | None = None,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> ExecutionBatch:
         """Fetch many flow executions at once; each id ends as an execution or as an error.
@@ -269,130 +225,145 @@ class HilosSession:
         ``ids`` may be any iterable or async iterable; duplicates, in any spelling, are asked once.
         ``max_concurrency`` bounds this batch's requests under way (the session's bound stays).
         After ``timeout`` seconds the batch returns with what it has, and ``DeadlineExceededError`` for
-        the rest. ``on_progress`` is called with a ``Progress`` after each id; what it raises ends the
-        batch and comes out.
+        the rest. ``max_age`` and ``max_age_ended`` are those of ``get_execution``. ``on_progress`` is
+        called with a ``Progress`` after each id; what it raises ends the batch and comes out.
 
         Raises ``AuthenticationError`` as soon as the key is refused, with what had been fetched on its
         ``batch``; ``TypeError`` for ids that are no iterable of ids.
         """
-        workers = self._options.max_concurrency
-        if max_concurrency is not None:
-            workers = _config.whole("max_concurrency", max_concurrency)
-        bound = math.inf if timeout is None else _config.positive("timeout", timeout)
-        caller = Caller(is_batch=True, deadline=self._clock() + bound, timeout=timeout)
-        gathering = Gathering(
+        workers = self._workers(max_concurrency)
+        gathering = Gathering(self._lookups.clock, on_progress)
+        fan_out = self._fan_out(
             ids,
-            functools.partial(self._lookup, caller=caller, timeout=self._options.timeout),
-            deadline=caller.deadline,
-            clock=self._clock,
-            too_late=caller.too_late,
+            timeout,
+            gathering.deliver,
+            accept=gathering.accept,
+            fresh=Freshness.of(max_age, max_age_ended),
+        )
+        gathering.count = fan_out.source.count
+        try:
+            await fan_out.run(workers)
+        except AuthenticationError as error:
+            error.batch = gathering.batch()
+            raise
+        return gathering.batch()
+
+    def stream_executions(
+        self, ids: Ids, *, max_concurrency: int | None = None, timeout: float | None = None
+    ) -> Stream[Lookup]:
+        """Fetch very many flow executions and give each as it completes, as a ``Lookup``.
+
+        Use as ``async with hilos.stream_executions(ids) as lookups: async for lookup in lookups:``.
+        Memory does not grow with the number of ids: they are read only as fast as they are asked, and
+        no more than ``max_concurrency`` requests are ahead of the loop. So an id that is repeated is
+        asked again. Leaving the block early cancels what is under way. After ``timeout`` seconds the
+        rest are ``DeadlineExceededError``.
+
+        Raises ``AuthenticationError`` out of the loop once the key is refused and all that had been
+        fetched was given; ``TypeError`` at once for ids that are no iterable of ids.
+        """
+        workers = self._workers(max_concurrency)
+
+        def deliver(key: UUID | str, outcome: FlowExecution | HilosError) -> None:
+            stream.deliver(Lookup.of(key, outcome))
+
+        async def run(stream: Stream[Lookup]) -> None:
+            await fan_out.run(workers)
+
+        stream = Stream(run, workers)
+        fan_out = self._fan_out(ids, timeout, deliver, room=stream.room)
+        return stream
+
+    def watch_executions(
+        self,
+        ids: Ids,
+        *,
+        until: Callable[[FlowExecution], bool] | None = None,
+        max_concurrency: int | None = None,
+    ) -> Stream[Change]:
+        """Ask for executions again and again until each has ended, and give what changes.
+
+        Use as ``async with hilos.watch_executions(ids) as changes: async for change in changes:``. The
+        first ``Change`` of an id is its state now; the loop ends when all have ended: by default in a
+        terminal state, otherwise when ``until(execution)`` is true. An id that is not found ends; any
+        other failed lookup is given once and asked again. One that moves is asked again after about
+        2 seconds, a quiet one ever less often, up to 2 minutes, all within the pace and spread over
+        time.
+
+        Raises ``AuthenticationError`` or ``SessionClosedError`` out of the loop.
+        """
+        return Stream(self._watch(ids, until).run, self._workers(max_concurrency))
+
+    async def wait_for_executions(
+        self,
+        ids: Ids,
+        *,
+        until: Callable[[FlowExecution], bool] | None = None,
+        timeout: float | None = None,
+        on_change: Callable[[Change], object] | None = None,
+    ) -> ExecutionBatch:
+        """Wait until executions have ended and return them as they ended.
+
+        It watches as ``watch_executions`` does and calls ``on_change`` with each ``Change``. After
+        ``timeout`` seconds it returns; an id that has not ended by then is a
+        ``DeadlineExceededError`` that tells how it was seen last.
+
+        Raises ``AuthenticationError`` with what had ended on its ``batch``, ``SessionClosedError``, and
+        what ``on_change`` raises.
+        """
+        bound = _config.seconds("timeout", timeout)
+        watch = self._watch(ids, until)
+        ending = Ending(watch, bound)
+        try:
+            with anyio.move_on_after(bound):
+                async with Stream(watch.run, self._workers(None)) as changes:
+                    async for change in changes:
+                        ending.take(change)
+                        if on_change is not None:
+                            on_change(change)
+        except AuthenticationError as error:
+            error.batch = ending.batch()
+            raise
+        return ending.batch()
+
+    def _watch(self, ids: Ids, until: Callable[[FlowExecution], bool] | None) -> Watch:
+        lookups = self._lookups
+        caller = Caller(is_batch=True)
+        return Watch(
+            ids,
+            functools.partial(lookups.one, caller=caller, timeout=lookups.bounds.timeout),
+            until or (lambda execution: execution.is_terminal),
+            clock=lookups.clock,
             stop=functools.partial(self._gate.stop, caller),
-            on_progress=on_progress,
         )
-        return await gathering.run(workers)
 
-    async def _lookup(
-        self, execution_id: UUID, caller: Caller, timeout: float | None
-    ) -> FlowExecution:
-        self._transport.open()  # a closed session or another loop: before anything waits
-        call = Call(execution_id, caller, self._clock(), timeout)
-        try:
-            try:
-                return await self._attempt(call)
-            except HilosError as error:
-                if not is_transient(error):
-                    raise
-                failed = error
-            attempts = self._options.retry.attempts
-            return await retry(
-                failed,
-                functools.partial(self._attempt, call),
-                exhausted=lambda: call.failures >= attempts,
-                delay=lambda: call.delay,
-                sleep=functools.partial(self._gate.back_off, call),
-            )
-        except HilosError as error:
-            error.execution_id = execution_id
-            error.attempts = call.attempts
-            error.elapsed = self._clock() - call.started
-            raise
+    def _workers(self, max_concurrency: int | None) -> int:
+        if max_concurrency is None:
+            return self._lookups.bounds.max_concurrency
+        return _config.whole("max_concurrency", max_concurrency)
 
-    async def _attempt(self, call: Call) -> FlowExecution:
-        asked = self._clock()
-        await self._gate.enter(call)
-        if call.caller.is_batch:
-            call.deadline += call.sent - asked
-        bound = self._options.attempt_timeout
-        left = min(call.deadline, call.caller.deadline) - call.sent
-        verdict: Verdict | None = None
-        wait: float | None = None
-        quota: Quota | None = None
-        try:
-            status, headers, body = await self._transport.fetch(
-                call.id, min(bound, left), self._options.max_response_bytes
-            )
-            quota = read_quota(headers)
-            execution = interpret(status, headers, body, call.id)
-            verdict = "accepted"
-        except HilosError as error:
-            call.last_error = error
-            verdict, wait = self._judge(call, error)
-            if isinstance(error, AttemptTimeoutError) and left <= bound:
-                raise call.too_late() from error
-            raise
-        finally:
-            self._gate.leave(call, verdict, wait, quota)
-        return execution
-
-    def _judge(self, call: Call, error: HilosError) -> tuple[Verdict | None, float | None]:
-        """What the pacer hears of a failed attempt; sets how long the call backs off."""
-        policy = self._options.retry
-        if isinstance(error, SessionClosedError):
-            return None, None
-        if isinstance(error, StatusError) and is_refusal(error):
-            call.delay = 0.0  # the pause is everybody's
-            wait = error.retry_after
-            return (
-                "refused" if error.status == 429 else "busy",
-                None if wait is None else min(wait, policy.max_retry_after),
-            )
-        if not is_transient(error):
-            return "accepted", None
-        call.failures += 1
-        call.delay = policy.backoff(call.failures)
-        alive = isinstance(error, StatusError) and error.status < 500
-        return "accepted" if alive else "failed", None
-
-
-def _pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
-    if pace is None:
-        pace = _ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else "learn"
-    if pace == "learn":
-        return LearningPacer()
-    if pace == "off":
-        return KnownPacer(None)
-    if isinstance(pace, RateLimit):
-        return KnownPacer(pace)
-    missing = [
-        name
-        for name in ("bind", "reserve", "sent", "report", "pace")
-        if not callable(getattr(pace, name, None))
-    ]
-    if missing or isinstance(pace, (str, type)):
-        raise TypeError(
-            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer "
-            f"(it has no {', '.join(missing)})"
+    def _fan_out(
+        self,
+        ids: Ids,
+        timeout: float | None,
+        deliver: Callable[[UUID | str, FlowExecution | HilosError], None],
+        *,
+        accept: Callable[[UUID | str], bool] | None = None,
+        room: anyio.Semaphore | None = None,
+        fresh: Freshness | None = None,
+    ) -> FanOut:
+        bound = math.inf if timeout is None else _config.positive("timeout", timeout)
+        lookups = self._lookups
+        caller = Caller(is_batch=True, deadline=lookups.clock() + bound, timeout=timeout)
+        return FanOut(
+            ids,
+            functools.partial(
+                lookups.one, caller=caller, timeout=lookups.bounds.timeout, fresh=fresh
+            ),
+            caller,
+            clock=lookups.clock,
+            stop=functools.partial(self._gate.stop, caller),
+            deliver=deliver,
+            accept=accept,
+            room=room,
         )
-    return pace
-
-
-def _connections(max_concurrency: int, session: aiohttp.ClientSession | None) -> int:
-    """How many requests may be under way: no more than a given session has connections for.
-
-    Otherwise they would wait for a connection inside the attempt, and its clock would run.
-    """
-    connector = session.connector if session is not None else None
-    limits = [max_concurrency]
-    if connector is not None:
-        limits += [limit for limit in (connector.limit, connector.limit_per_host) if limit]
-    return min(limits)

@@ -1,0 +1,218 @@
+"""The way of one lookup: retry(pace -> one attempt -> interpret), asked once however many want it.
+
+Knows how gate, transport, protocol and retry follow each other. Refuses to know what is inside any
+of them, and who collects the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from hilos_async._gate import Call
+from hilos_async._protocol import interpret, read_quota
+from hilos_async._retry import is_refusal, is_transient, retry
+from hilos_async.errors import (
+    AttemptTimeoutError,
+    DecodeError,
+    HilosError,
+    ResponseTooLargeError,
+    SessionClosedError,
+    StatusError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from hilos_async._gate import Caller, Gate
+    from hilos_async._options import Bounds, Freshness
+    from hilos_async._pacing import Quota, Verdict
+    from hilos_async._transport import Transport
+    from hilos_async.models import FlowExecution
+
+_ANSWERS_KEPT: Final = 2_048  # executions; a few kilobytes each
+
+
+class _Answers:
+    """The newest executions and when they came, for those who accept a recent answer.
+
+    Nothing is kept before somebody does: who always asks pays no memory for it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, tuple[float, FlowExecution]] | None = None
+
+    def find(self, execution_id: UUID, fresh: Freshness, now: float) -> FlowExecution | None:
+        if self._kept is None:
+            self._kept = OrderedDict()
+        came, execution = self._kept.get(execution_id, (-math.inf, None))
+        if execution is None:
+            return None
+        age = fresh.max_age_ended if execution.is_terminal else fresh.max_age
+        return execution if now - came <= age else None
+
+    def keep(self, execution_id: UUID, execution: FlowExecution, now: float) -> None:
+        if self._kept is not None:
+            self._kept[execution_id] = (now, execution)
+            self._kept.move_to_end(execution_id)
+            if len(self._kept) > _ANSWERS_KEPT:
+                self._kept.popitem(last=False)
+
+
+class _Flight:
+    """A lookup under way, and those who wait for what it finds."""
+
+    __slots__ = ("call", "followers")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.followers: list[asyncio.Future[FlowExecution | HilosError | None]] = []
+
+
+class Lookups:
+    """Answers for ids, on one session's connections and pace."""
+
+    def __init__(
+        self, transport: Transport, gate: Gate, bounds: Bounds, *, clock: Callable[[], float]
+    ) -> None:
+        self.bounds = bounds
+        self.clock = clock
+        self._transport = transport
+        self._gate = gate
+        self._flights: dict[UUID, _Flight] = {}
+        self._answers = _Answers()
+
+    def bounded_by(self, bounds: Bounds) -> Lookups:
+        """The same, under other bounds: connections, pace and lookups under way are shared."""
+        derived = copy.copy(self)
+        derived.bounds = bounds
+        return derived
+
+    async def one(
+        self,
+        execution_id: UUID,
+        caller: Caller,
+        timeout: float | None,
+        fresh: Freshness | None = None,
+    ) -> FlowExecution:
+        """The execution with that id, from whoever asks for it right now or by asking."""
+        self._transport.open()  # a closed session or another loop: before anything waits
+        if fresh is not None:
+            answer = self._answers.find(execution_id, fresh, self.clock())
+            if answer is not None:
+                return answer
+        call = Call(execution_id, caller, self.clock(), timeout)
+        while (flight := self._flights.get(execution_id)) is not None:
+            outcome = await self._follow(flight, call)
+            if isinstance(outcome, HilosError):
+                raise copy.copy(outcome) from outcome.__cause__
+            if outcome is not None:
+                return outcome
+        return await self._lead(call)
+
+    async def _follow(self, flight: _Flight, call: Call) -> FlowExecution | HilosError | None:
+        """What another's lookup finds; ``None`` if it ended for a reason that is only its own."""
+        future: asyncio.Future[FlowExecution | HilosError | None]
+        future = asyncio.get_running_loop().create_future()
+        flight.followers.append(future)
+        if not call.caller.is_batch:
+            self._gate.promote(flight.call)
+        patience = call.wait_deadline - self.clock()
+        try:
+            async with asyncio.timeout(None if patience == math.inf else patience):
+                return await future
+        except TimeoutError:
+            raise call.too_late() from None
+
+    async def _lead(self, call: Call) -> FlowExecution:
+        flight = self._flights[call.id] = _Flight(call)
+        outcome: FlowExecution | HilosError | None = None
+        try:
+            outcome = execution = await self._until_answered(call)
+        except HilosError as error:
+            error.execution_id = call.id
+            error.attempts = call.attempts
+            error.elapsed = self.clock() - call.started
+            outcome = error if _is_answer(error) else None
+            raise
+        finally:
+            del self._flights[call.id]
+            for follower in flight.followers:
+                if not follower.done():
+                    follower.set_result(outcome)
+        self._answers.keep(call.id, execution, self.clock())
+        return execution
+
+    async def _until_answered(self, call: Call) -> FlowExecution:
+        try:
+            return await self._attempt(call)
+        except HilosError as error:
+            if not is_transient(error):
+                raise
+            failed = error
+        attempts = self.bounds.retry.attempts
+        return await retry(
+            failed,
+            functools.partial(self._attempt, call),
+            exhausted=lambda: call.failures >= attempts,
+            delay=lambda: call.delay,
+            sleep=functools.partial(self._gate.back_off, call),
+        )
+
+    async def _attempt(self, call: Call) -> FlowExecution:
+        asked = self.clock()
+        await self._gate.enter(call)
+        if call.caller.is_batch:
+            call.deadline += call.sent - asked
+        bound = self.bounds.attempt_timeout
+        left = min(call.deadline, call.caller.deadline) - call.sent
+        verdict: Verdict | None = None
+        wait: float | None = None
+        quota: Quota | None = None
+        try:
+            status, headers, body = await self._transport.fetch(
+                call.id, min(bound, left), self.bounds.max_response_bytes
+            )
+            quota = read_quota(headers)
+            execution = interpret(status, headers, body, call.id)
+            verdict = "accepted"
+        except HilosError as error:
+            call.last_error = error
+            verdict, wait = self._judge(call, error)
+            if isinstance(error, AttemptTimeoutError) and left <= bound:
+                raise call.too_late() from error
+            raise
+        finally:
+            self._gate.leave(call, verdict, wait, quota)
+        return execution
+
+    def _judge(self, call: Call, error: HilosError) -> tuple[Verdict | None, float | None]:
+        """What the pacer hears of a failed attempt; sets how long the call backs off."""
+        policy = self.bounds.retry
+        if isinstance(error, SessionClosedError):
+            return None, None
+        if isinstance(error, StatusError) and is_refusal(error):
+            call.delay = 0.0  # the pause is everybody's
+            wait = error.retry_after
+            return (
+                "refused" if error.status == 429 else "busy",
+                None if wait is None else min(wait, policy.max_retry_after),
+            )
+        if not is_transient(error):
+            return "accepted", None
+        call.failures += 1
+        call.delay = policy.backoff(call.failures)
+        alive = isinstance(error, StatusError) and error.status < 500
+        return "accepted" if alive else "failed", None
+
+
+def _is_answer(error: HilosError) -> bool:
+    """Whether the error is the API's answer, the same for everybody who asks."""
+    if isinstance(error, StatusError):
+        return not is_transient(error)
+    return isinstance(error, (DecodeError, ResponseTooLargeError))

@@ -1,0 +1,101 @@
+"""What the arguments of a session mean: checked bounds, the pacer, the number of connections.
+
+Knows every option and which may be changed later. Refuses to know what is done with them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
+
+from hilos_async import _config
+from hilos_async._learning import LearningPacer
+from hilos_async._pacing import KnownPacer, Pacer, RateLimit
+from hilos_async._retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import aiohttp
+    from yarl import URL
+
+# ActiveCampaign documents 5 requests per second for an account, all its integrations together.
+_ACTIVECAMPAIGN_LIMIT: Final = RateLimit(5)
+
+
+class Options(TypedDict, total=False):
+    """What ``with_options`` can change; the meaning is that of ``HilosSession``'s arguments."""
+
+    timeout: float | None
+    attempt_timeout: float
+    retry: RetryPolicy
+    max_concurrency: int
+    max_response_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The checked options of a session, with the meaning of its arguments."""
+
+    timeout: float | None
+    attempt_timeout: float
+    retry: RetryPolicy
+    max_concurrency: int
+    max_response_bytes: int
+
+    def __post_init__(self) -> None:
+        _config.seconds("timeout", self.timeout)
+        _config.positive("attempt_timeout", self.attempt_timeout)
+        _config.instance("retry", self.retry, RetryPolicy)
+        _config.whole("max_concurrency", self.max_concurrency)
+        _config.whole("max_response_bytes", self.max_response_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old, in seconds, an answer may be that saves a request; by another age if it has ended."""
+
+    max_age: float
+    max_age_ended: float
+
+    @classmethod
+    def of(cls, max_age: float, max_age_ended: float | None) -> Freshness | None:
+        """The checked ages; ``None`` where every lookup is to ask."""
+        ages = [max_age, max_age if max_age_ended is None else max_age_ended]
+        for name, age in zip(("max_age", "max_age_ended"), ages, strict=True):
+            if age and age != math.inf:
+                _config.positive(name, age)
+        return cls(max_age=ages[0], max_age_ended=ages[1]) if any(ages) else None
+
+
+def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
+    if pace is None:
+        pace = _ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else "learn"
+    if pace == "learn":
+        return LearningPacer()
+    if pace == "off":
+        return KnownPacer(None)
+    if isinstance(pace, RateLimit):
+        return KnownPacer(pace)
+    missing = [
+        name
+        for name in ("bind", "reserve", "sent", "report", "pace")
+        if not callable(getattr(pace, name, None))
+    ]
+    if missing or isinstance(pace, (str, type)):
+        raise TypeError(
+            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer "
+            f"(it has no {', '.join(missing)})"
+        )
+    return pace
+
+
+def connections(max_concurrency: int, session: aiohttp.ClientSession | None) -> int:
+    """How many requests may be under way: no more than a given session has connections for.
+
+    Otherwise they would wait for a connection inside the attempt, and its clock would run.
+    """
+    connector = session.connector if session is not None else None
+    limits = [max_concurrency]
+    if connector is not None:
+        limits += [limit for limit in (connector.limit, connector.limit_per_host) if limit]
+    return min(limits)

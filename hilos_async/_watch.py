@@ -1,0 +1,243 @@
+"""Asking again until it is over: what to ask next, how soon, and what has changed.
+
+Knows executions and time: a heap of what is due, so thousands of ids cost no task each. Refuses to
+know HTTP and paces: a lookup is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import random
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import msgspec
+
+from hilos_async import _config
+from hilos_async._batch import ExecutionBatch
+from hilos_async._fanout import Source
+from hilos_async.errors import (
+    AuthenticationError,
+    DeadlineExceededError,
+    HilosError,
+    InvalidIdError,
+    NotFoundError,
+    SessionClosedError,
+)
+from hilos_async.models import FlowExecution
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from uuid import UUID
+
+    from hilos_async._fanout import Ids
+    from hilos_async._stream import Stream
+
+SOONEST: Final = 2.0  # seconds until an execution that moves is asked again
+LATEST: Final = 120.0  # seconds until one that has long been quiet is
+_SLOWER: Final = 1.5  # how much longer to wait each time nothing has changed
+_SPREAD: Final = 0.25  # share by which a wait is drawn shorter or longer: no waves
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a watch saw of one id: another state than before, or a lookup that failed.
+
+    ``before`` is ``None`` the first time. ``after`` is the state now, ``None`` if the lookup failed;
+    then ``error`` says how. ``ended`` says that this id is not asked again.
+    """
+
+    id: UUID | str
+    before: FlowExecution | None = None
+    after: FlowExecution | None = None
+    error: HilosError | None = None
+    ended: bool = False
+
+    @property
+    def fields(self) -> dict[str, tuple[object, object]]:
+        """What changed: each field's name with its value before and after."""
+        if self.before is None or self.after is None:
+            return {}
+        pairs = {
+            name: (getattr(self.before, name), getattr(self.after, name))
+            for name in self.after.__struct_fields__
+        }
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+class _Watched:
+    """One id: when it was last seen how, and how long it waits between two questions."""
+
+    __slots__ = ("failing", "last", "wait")
+
+    def __init__(self) -> None:
+        self.last: FlowExecution | None = None
+        self.wait = SOONEST
+        self.failing = False
+
+
+class Watch:
+    """Asks for each id until ``until`` says of its execution that it is enough, or it is not found.
+
+    One that has just moved is asked again after 2 seconds, one that stays as it is each time half as
+    long again later, up to 2 minutes; both as far as the pace has room. Waits are drawn a quarter
+    shorter or longer, and first questions spread, so that they never come in waves.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        lookup: Callable[[UUID], Awaitable[FlowExecution]],
+        until: Callable[[FlowExecution], bool],
+        *,
+        clock: Callable[[], float],
+        stop: Callable[[HilosError], None],
+    ) -> None:
+        self._source = Source(ids)
+        self._lookup = lookup
+        self._until = until
+        self._clock = clock
+        self._stop = stop
+        self._heap: list[tuple[float, int, UUID]] = []
+        self._order = itertools.count()
+        self._watched: dict[UUID | str, _Watched] = {}
+        self._asking = 0
+        self._news = asyncio.Event()  # something is due earlier, or a question has ended
+
+    @property
+    def ids(self) -> Iterable[UUID | str]:
+        """All ids, in the order they were given, as far as they have been read."""
+        return self._watched.keys()
+
+    async def run(self, changes: Stream[Change]) -> None:
+        """Deliver changes until every id has ended.
+
+        Raises ``AuthenticationError`` when the key is refused, plain.
+        """
+        await self._read(changes)
+        try:
+            async with anyio.create_task_group() as tasks:
+                while await self._wait_for_due():
+                    await changes.room.acquire()
+                    execution_id = heapq.heappop(self._heap)[2]
+                    self._asking += 1
+                    tasks.start_soon(self._ask, execution_id, changes)
+        except BaseExceptionGroup as group:
+            error = group.exceptions[0]
+        else:
+            return
+        raise error
+
+    async def _read(self, changes: Stream[Change]) -> None:
+        while True:
+            try:
+                given = await self._source.next(math.inf)
+            except StopAsyncIteration:
+                break
+            try:
+                key: UUID | str = _config.parse_id(given)
+            except InvalidIdError as error:
+                key = str(error.execution_id)
+                if key not in self._watched:
+                    await changes.room.acquire()
+                    changes.deliver(Change(id=key, error=error, ended=True))
+            self._watched.setdefault(key, _Watched())
+        ids = [key for key in self._watched if not isinstance(key, str)]
+        now = self._clock()
+        for place, execution_id in enumerate(ids):
+            self._push(now + SOONEST * place / len(ids), execution_id)
+
+    def _push(self, due: float, execution_id: UUID) -> None:
+        heapq.heappush(self._heap, (due, next(self._order), execution_id))
+        self._news.set()
+
+    async def _wait_for_due(self) -> bool:
+        """Wait until an id is due; ``False`` when all have ended."""
+        while self._heap or self._asking:
+            wait = self._heap[0][0] - self._clock() if self._heap else None
+            if wait is not None and wait <= 0:
+                return True
+            self._news.clear()
+            with anyio.move_on_after(wait):
+                await self._news.wait()
+        return False
+
+    async def _ask(self, execution_id: UUID, changes: Stream[Change]) -> None:
+        watched = self._watched[execution_id]
+        try:
+            after = await self._lookup(execution_id)
+        except (AuthenticationError, SessionClosedError) as error:
+            self._stop(error)
+            raise
+        except HilosError as error:
+            change = self._failed(execution_id, watched, error)
+        else:
+            change = self._seen(execution_id, watched, after)
+        self._asking -= 1
+        if change is None or not change.ended:
+            wait = watched.wait * random.uniform(1 - _SPREAD, 1 + _SPREAD)
+            self._push(self._clock() + wait, execution_id)
+        self._news.set()
+        if change is None:
+            changes.room.release()
+        else:
+            changes.deliver(change)
+
+    def _seen(self, id: UUID, watched: _Watched, after: FlowExecution) -> Change | None:
+        before, watched.last = watched.last, after
+        watched.failing = False
+        ended = self._until(after)
+        if after == before and not ended:
+            watched.wait = min(LATEST, watched.wait * _SLOWER)
+            return None
+        watched.wait = SOONEST
+        return Change(id=id, before=before, after=after, ended=ended)
+
+    def _failed(self, id: UUID, watched: _Watched, error: HilosError) -> Change | None:
+        ended = isinstance(error, NotFoundError)
+        watched.wait = min(LATEST, watched.wait * _SLOWER)
+        if watched.failing and not ended:
+            return None  # it was reported; it is still so
+        watched.failing = True
+        return Change(id=id, before=watched.last, error=error, ended=ended)
+
+
+class Ending:
+    """How each watched id ended, for those who wait for all of them."""
+
+    def __init__(self, watch: Watch, timeout: float | None) -> None:
+        self._watch = watch
+        self._timeout = timeout
+        self._last: dict[UUID | str, Change] = {}
+
+    def take(self, change: Change) -> None:
+        """Remember the newest change of an id; a passing failure hides no state that was seen."""
+        before = self._last.get(change.id)
+        if change.after is not None or change.ended or before is None:
+            self._last[change.id] = change
+
+    def batch(self) -> ExecutionBatch:
+        """What has ended; the rest as errors that tell how they were seen last."""
+        batch = ExecutionBatch({}, {})
+        for key in self._watch.ids:
+            change = self._last.get(key)
+            if change is None or not change.ended:
+                batch.errors[key] = self._unended(key, change)
+            elif change.after is not None and not isinstance(key, str):
+                batch.executions[key] = change.after
+            elif change.error is not None:
+                batch.errors[key] = change.error
+        return batch
+
+    def _unended(self, key: UUID | str, change: Change | None) -> DeadlineExceededError:
+        seen = "never" if change is None else (change.after and change.after.status) or change.error
+        error = DeadlineExceededError(
+            f"flow-execution/{key} had not ended when the wait was over "
+            f"(timeout {self._timeout} s); last seen: {seen}",
+            timeout=self._timeout,
+        )
+        error.execution_id = key
+        error.__cause__ = None if change is None else change.error
+        return error
