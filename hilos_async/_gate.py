@@ -185,6 +185,7 @@ class Gate:
         call: Call,
         verdict: Verdict | None,
         retry_after: float | None = None,
+        wait: float | None = None,
         quota: Quota | None = None,
     ) -> None:
         """Give the place back and tell the pacer how it went; ``None``: it was cancelled."""
@@ -192,11 +193,18 @@ class Gate:
         if self._probe is call:
             self._probe = None
             self._probe_next = verdict is None
-        self.pacer.report(Reply(verdict or "failed", call.sent, self._clock(), retry_after, quota))
+        self.pacer.report(
+            Reply(verdict or "failed", call.sent, self._clock(), retry_after, wait, quota)
+        )
         if verdict == "accepted":
             self._failures = 0
         elif verdict == "failed":
             self._failures += 1
+            if self._failures >= _DEAD_AFTER:
+                # The server seems dead: everybody waits as long as this call backs off.
+                self._dead_until = max(self._dead_until, self._clock() + call.delay)
+                self._probe_next = True
+                self._give_up_on_hopeless()
         elif verdict is not None:
             self.refusals += 1
             self._probe_next = True
@@ -204,14 +212,10 @@ class Gate:
         self._advance()
 
     async def back_off(self, call: Call, delay: float) -> None:
-        """Sleep before the next attempt; a server that seems dead makes everybody wait as long.
+        """Sleep before the next attempt.
 
         Raises ``DeadlineExceededError`` at once if the sleep would end after the deadline.
         """
-        if self._failures >= _DEAD_AFTER:
-            self._dead_until = max(self._dead_until, self._clock() + delay)
-            self._probe_next = True
-            self._give_up_on_hopeless()
         self._refuse_stopped(call)
         if self._clock() + delay > min(call.deadline, call.caller.deadline):
             raise call.too_late()

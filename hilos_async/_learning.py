@@ -139,6 +139,8 @@ class LearningPacer:
             for per, (oldest, requests) in counts.items():
                 wait = oldest + per - refused.sent
                 if requests and abs(wait + 0.5 - refused.retry_after) < _EXPLAINS:
+                    # Understood, so believed, even if the policy obeys no wait that long.
+                    self._slots.hold(refused.received + refused.retry_after)
                     return per, requests
         per = next(iter(counts))
         return per, counts[per][1]
@@ -177,7 +179,11 @@ class LearningPacer:
         elif (
             self._limit is None and self._trusts_remaining and quota.remaining == 0 and quota.reset
         ):
-            self._refuse(msgspec.structs.replace(reply, verdict="refused", retry_after=quota.reset))
+            self._refuse(
+                msgspec.structs.replace(
+                    reply, verdict="refused", retry_after=quota.reset, wait=quota.reset
+                )
+            )
 
     def _refuse(self, reply: Reply) -> None:
         window = self._limit.per if self._limit is not None else _WINDOWS[0]

@@ -20,6 +20,7 @@ from hilos_async.errors import (
     AttemptTimeoutError,
     DecodeError,
     HilosError,
+    RateLimitError,
     ResponseTooLargeError,
     SessionClosedError,
     StatusError,
@@ -172,6 +173,7 @@ class Lookups:
         bound = self.bounds.attempt_timeout
         left = min(call.deadline, call.caller.deadline) - call.sent
         verdict: Verdict | None = None
+        retry_after: float | None = None
         wait: float | None = None
         quota: Quota | None = None
         try:
@@ -183,32 +185,30 @@ class Lookups:
             verdict = "accepted"
         except HilosError as error:
             call.last_error = error
-            verdict, wait = self._judge(call, error)
+            verdict = self._judge(call, error)
+            if isinstance(error, StatusError) and error.retry_after is not None:
+                retry_after = error.retry_after
+                wait = min(retry_after, self.bounds.retry.max_retry_after)
             if isinstance(error, AttemptTimeoutError) and left <= bound:
                 raise call.too_late() from error
             raise
         finally:
-            self._gate.leave(call, verdict, wait, quota)
+            self._gate.leave(call, verdict, retry_after, wait, quota)
         return execution
 
-    def _judge(self, call: Call, error: HilosError) -> tuple[Verdict | None, float | None]:
+    def _judge(self, call: Call, error: HilosError) -> Verdict | None:
         """What the pacer hears of a failed attempt; sets how long the call backs off."""
-        policy = self.bounds.retry
         if isinstance(error, SessionClosedError):
-            return None, None
-        if isinstance(error, StatusError) and is_refusal(error):
+            return None
+        if is_refusal(error):
             call.delay = 0.0  # the pause is everybody's
-            wait = error.retry_after
-            return (
-                "refused" if error.status == 429 else "busy",
-                None if wait is None else min(wait, policy.max_retry_after),
-            )
+            return "refused" if isinstance(error, RateLimitError) else "busy"
         if not is_transient(error):
-            return "accepted", None
+            return "accepted"
         call.failures += 1
-        call.delay = policy.backoff(call.failures)
+        call.delay = self.bounds.retry.backoff(call.failures)
         alive = isinstance(error, StatusError) and error.status < 500
-        return "accepted" if alive else "failed", None
+        return "accepted" if alive else "failed"
 
 
 def _is_answer(error: HilosError) -> bool:

@@ -75,14 +75,16 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     ``accepted``: the server worked on it, whatever the answer. ``refused``: 429, too many requests.
     ``busy``: another reply that asks to wait (a 503 with Retry-After). ``failed``: no usable reply,
-    or a 5xx; the server may or may not have counted it. ``retry_after``: the seconds that a refused
-    or busy reply asks to wait, ``None`` where it does not say. A cancelled request counts as failed.
+    or a 5xx; the server may or may not have counted it; a cancelled request counts as such.
+    ``retry_after``: the seconds that a refused or busy reply asks to wait, ``None`` where it does not
+    say; ``wait``: how many of them the session obeys.
     """
 
     verdict: Verdict
     sent: float
     received: float
     retry_after: float | None = None
+    wait: float | None = None
     quota: Quota | None = None
 
 
@@ -150,7 +152,7 @@ class Pause:
             return False
         self._in_a_row += 1
         blind = min(_LONGEST_BLIND_PAUSE, window * 2.0 ** min(self._in_a_row - 1, 30))
-        wait = reply.retry_after or blind
+        wait = reply.wait or blind
         self._began = reply.received
         # The spread keeps processes that were refused together from coming back together.
         self.until = max(self.until, reply.received + wait * random.uniform(1.0, 1.02))
@@ -207,6 +209,10 @@ class Slots:
     def space(self, interval: float) -> None:
         """Leave so many seconds between two slots, and bound no window."""
         self._interval = interval
+
+    def hold(self, until: float) -> None:
+        """Have no slot before that time."""
+        self._next = max(self._next, until)
 
     def next(self, now: float) -> float:
         """Take the next slot: its time, not before ``now`` but for what the grid may catch up."""

@@ -65,9 +65,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the server asks everybody to wait: 429, or another transient one with Retry-After."""
+    """Whether the server asks everybody to wait: 429, or another transient one with Retry-After.
+
+    A Retry-After of 0 asks for nothing; it must not turn a 5xx into one that uses up no attempts.
+    """
     return isinstance(error, RateLimitError) or (
-        isinstance(error, StatusError) and error.retry_after is not None and is_transient(error)
+        isinstance(error, StatusError) and bool(error.retry_after) and is_transient(error)
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import zlib
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -68,10 +69,15 @@ class Transport:
         self._trace_configs = list(trace_configs)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._attempts: set[asyncio.Timeout] = set()
         self.closed = False
 
     def closed_error(self) -> SessionClosedError:
         """The error of whoever still uses a closed session."""
+        if not self.closed:
+            return SessionClosedError(
+                "the aiohttp session that was given to HilosSession is closed"
+            )
         return SessionClosedError(
             "the HilosSession is closed; make one per application and use it inside its async with"
         )
@@ -95,7 +101,7 @@ class Transport:
             # out, that no count knows and that a server's limit does count. It has no public switch.
             self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         elif self._session.closed:
-            raise SessionClosedError("the aiohttp session that was given to HilosSession is closed")
+            raise self.closed_error()
         return self._session
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,26 +122,40 @@ class Transport:
         ``AttemptTimeoutError``, ``ResponseTooLargeError`` or ``SessionClosedError``.
         """
         session = self.open()
+        attempt = asyncio.timeout(timeout)
+        self._attempts.add(attempt)
         try:
-            async with asyncio.timeout(timeout):
+            async with attempt:
                 response = await session.get(
                     execution_url(self.base_url, execution_id),
                     headers=self._headers,
                     allow_redirects=False,  # aiohttp would send a key in another header along
                     raise_for_status=False,  # a session we were given may have it on
                     timeout=_NO_TIMEOUT,
+                    auto_decompress=False,  # it would not notice a body that ends too early
                     proxy=self._proxy,
                     ssl=self._ssl,
                 )
                 body = await _read(response, execution_id, max_bytes)
         except TimeoutError as error:
+            if self.closed:
+                raise self.closed_error() from None
             raise AttemptTimeoutError(
                 f"no complete reply to flow-execution/{execution_id} within {timeout:.3g} s"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            if self.closed:
+            if self.closed or session.closed:
                 raise self.closed_error() from error
             raise self._transport_error(error, execution_id) from self._without_key(error)
+        except asyncio.CancelledError:
+            # A connector that is closed cancels who waits for a name or a connection, without any
+            # cancellation of this task: to a task group it would look as if the task had been.
+            task = asyncio.current_task()
+            if session.closed and task is not None and not task.cancelling():
+                raise self.closed_error() from None
+            raise
+        finally:
+            self._attempts.discard(attempt)
         return response.status, *self._without_echo(response, body)
 
     def _without_echo(
@@ -150,8 +170,11 @@ class Transport:
         return {name.lower(): value.replace(self._key, "***") for name, value in headers}, body
 
     async def aclose(self) -> None:
-        """Close the aiohttp session, unless it was given."""
+        """End the attempts under way and close the aiohttp session, unless it was given."""
         self.closed = True
+        if self._attempts and self._loop is asyncio.get_running_loop():
+            for attempt in self._attempts:  # a connect does not notice that its session is closed
+                attempt.reschedule(self._loop.time())
         if self._session is None or self._given or self._session.closed:
             return
         if self._loop is not asyncio.get_running_loop():
@@ -195,22 +218,44 @@ def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:
 
 
 async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes: int) -> bytes:
-    """The whole body, up to the bound; the connection goes back to the pool only after the whole."""
+    """The whole body, unpacked, up to the bound; less than the whole closes the connection."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    unpack = _Unpack(encoding, max_bytes) if encoding != "identity" else None
+    body = bytearray()
     try:
-        body = await response.content.readany()
-        if len(body) <= max_bytes and not response.content.at_eof():
-            parts = bytearray(body)
-            while len(parts) <= max_bytes and (part := await response.content.readany()):
-                parts += part
-            body = bytes(parts)
-        if len(body) > max_bytes:
-            raise ResponseTooLargeError(
-                f"the reply to flow-execution/{execution_id} is larger than {max_bytes:,} bytes; "
-                "an execution has a few thousand: is base_url right? (max_response_bytes=)",
-                limit=max_bytes,
-            )
+        while part := await response.content.readany():
+            body += part if unpack is None else unpack(part, len(body))
+            if len(body) > max_bytes:
+                raise ResponseTooLargeError(
+                    f"the reply to flow-execution/{execution_id} is larger than {max_bytes:,} bytes; "
+                    "an execution has a few thousand: is base_url right? (max_response_bytes=)",
+                    limit=max_bytes,
+                )
+        if unpack is not None:
+            unpack.finish()
     except BaseException:
         response.close()
         raise
     response.release()
-    return body
+    return bytes(body)
+
+
+class _Unpack:
+    """Unpacks gzip and deflate piece by piece, never more than one byte over the bound."""
+
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise aiohttp.ClientPayloadError(f"Content-Encoding {encoding!r} was not asked for")
+        self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as it begins
+        self._max_bytes = max_bytes
+
+    def __call__(self, part: bytes, so_far: int) -> bytes:
+        try:
+            return self._zlib.decompress(part, self._max_bytes + 1 - so_far)
+        except zlib.error as error:
+            raise aiohttp.ClientPayloadError(f"the compressed body is corrupt: {error}") from error
+
+    def finish(self) -> None:
+        """Raise unless the compressed body has come to its end."""
+        if not self._zlib.eof:
+            raise aiohttp.ClientPayloadError("the compressed body ends too early")

@@ -108,6 +108,7 @@ class HilosSession:
             {
                 **_config.auth_headers(key, auth_header),
                 "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
                 "User-Agent": f"hilos_async/{__version__} {aiohttp.http.SERVER_SOFTWARE}",
             },
             session=session,

@@ -52,7 +52,8 @@ class World:
             await asyncio.sleep(takes)
             outcome = verdict
         finally:
-            self.gate.leave(call, outcome, 30.0 if outcome == "refused" else None)
+            wait = 30.0 if outcome == "refused" else None
+            self.gate.leave(call, outcome, wait, wait)
 
     @property
     def order(self) -> list[str]:
@@ -276,19 +277,20 @@ def test_ten_failures_in_a_row_make_everybody_wait_and_one_success_ends_it() -> 
     async def main(clock: Callable[[], float]) -> None:
         world = World(clock, limit=None)
         call = world.call(timeout=None)
+        call.delay = 1.0
         for number in range(10):
             await world.go(str(number), call, verdict="failed")
-            await world.gate.back_off(call, 1.0)
             assert (world.gate.paused_until > world.start) is (number == 9)
+        call.delay = 4.0
         await world.go("fails", call, verdict="failed")
-        backing_off = asyncio.create_task(world.gate.back_off(call, 4.0))
-        others = [asyncio.create_task(world.go("o", world.call(), takes=1.0)) for _ in range(3)]
         now = clock()
-        await asyncio.gather(backing_off, *others)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(3):
+                tasks.create_task(world.go("o", world.call(), takes=1.0))
         first, *rest = [at + world.start - now for name, at in world.left if name == "o"]
         assert first == pytest.approx(4.0)
         assert all(at >= first + 1.0 for at in rest)
-        await world.gate.back_off(call, 0.0)
+        await world.go("fails", call, verdict="failed")
         assert world.gate.paused_until < clock()
 
     virtual_time.run(main)

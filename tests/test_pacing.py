@@ -86,7 +86,7 @@ def test_idle_time_is_not_saved_up_for_a_burst() -> None:
 
 
 def refused(sent: float, received: float, retry_after: float | None = None) -> Reply:
-    return Reply("refused", sent, received, retry_after)
+    return Reply("refused", sent, received, retry_after, retry_after)
 
 
 def test_a_refusal_pauses_until_retry_after_and_a_little_spread() -> None:

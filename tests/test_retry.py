@@ -51,6 +51,7 @@ def status(code: int, retry_after: float | None = None) -> StatusError:
         (status(429, 30.0), True, True),
         *((status(code), False, False) for code in (301, 400, 401, 403, 404, 405, 410, 501, 505)),
         (status(404, 30.0), False, False),
+        (status(503, 0.0), True, False),
         (DecodeError("x"), False, False),
         (ResponseTooLargeError("x", limit=1), False, False),
         (DeadlineExceededError("x"), False, False),
