@@ -5,6 +5,7 @@ from hilos_async._gate import Stats
 from hilos_async._pacing import Pace, Pacer, RateLimit, Reply
 from hilos_async._retry import RetryPolicy
 from hilos_async._stream import Lookup, Stream
+from hilos_async._summary import Summary, SummaryRow
 from hilos_async._version import __version__
 from hilos_async._watch import Change
 from hilos_async.enums import (
@@ -79,6 +80,8 @@ __all__ = [
     "Stats",
     "StatusError",
     "Stream",
+    "Summary",
+    "SummaryRow",
     "TransportError",
     "TriggerType",
     "User",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
+from hilos_async._summary import Summary, summarize, summarize_by_flow
 from hilos_async.errors import HilosError
 from hilos_async.models import FlowExecution
 
@@ -81,6 +83,17 @@ class ExecutionBatch:
         for execution in self.executions.values():
             groups.setdefault(execution.status, []).append(execution)
         return groups
+
+    def summary(self, tz: tzinfo | str = UTC) -> Summary:
+        """Totals over all executions, with dates in the time zone ``tz`` (or its name).
+
+        Raises ``ValueError`` for a name that is no time zone.
+        """
+        return summarize(self.executions.values(), tz)
+
+    def summary_by_flow(self, tz: tzinfo | str = UTC) -> Summary:
+        """Totals for each flow, those with the most contacts first; ``tz`` as in ``summary``."""
+        return summarize_by_flow(self.executions.values(), tz)
 
 
 class Gathering:

@@ -1,0 +1,125 @@
+"""Totals over executions: one row for all, or one for each flow.
+
+Knows counters, rates and time zones. Refuses to know where executions come from.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hilos_async.models import FlowExecution
+
+_COUNTS = ("contacts", "completed", "running", "failed", "expired", "canceled")
+
+
+class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals over some executions; counters count contacts, ``ended`` counts executions.
+
+    ``flow_id`` and ``flow`` (its name) are ``None`` in a row over all flows. ``first_created_on`` and
+    ``last_change_on`` are in the summary's time zone, ``None`` where no execution has the date.
+    """
+
+    flow_id: str | None
+    flow: str | None
+    executions: int
+    ended: int
+    contacts: int
+    completed: int
+    running: int
+    failed: int
+    expired: int
+    canceled: int
+    first_created_on: datetime | None
+    last_change_on: datetime | None
+
+    @property
+    def completion_rate(self) -> float | None:
+        """The share of contacts that completed; ``None`` without contacts."""
+        return self.completed / self.contacts if self.contacts else None
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The share of contacts that failed; ``None`` without contacts."""
+        return self.failed / self.contacts if self.contacts else None
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A table of totals: prints as one, and gives its rows to a DataFrame."""
+
+    rows: tuple[SummaryRow, ...]
+
+    def to_rows(self) -> list[dict[str, str | int | float | datetime | None]]:
+        """Each row as a dict of plain values, the rates included: ``DataFrame(summary.to_rows())``."""
+        return [
+            msgspec.structs.asdict(row)
+            | {"completion_rate": row.completion_rate, "failure_rate": row.failure_rate}
+            for row in self.rows
+        ]
+
+    def __str__(self) -> str:
+        table: list[tuple[str, ...]] = [("flow", "executions", "ended", *_COUNTS, "completion")]
+        for row in self.rows:
+            rate = "" if row.completion_rate is None else f"{row.completion_rate:.1%}"
+            counts = (f"{getattr(row, name):,}" for name in _COUNTS)
+            name = row.flow or row.flow_id or "all flows"
+            table.append((name, f"{row.executions:,}", f"{row.ended:,}", *counts, rate))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if place == 0 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in table
+        )
+
+
+def summarize(executions: Iterable[FlowExecution], tz: tzinfo | str) -> Summary:
+    """One row over all executions."""
+    return Summary((_row(list(executions), _zone(tz), None, None),))
+
+
+def summarize_by_flow(executions: Iterable[FlowExecution], tz: tzinfo | str) -> Summary:
+    """One row for each flow, those with the most contacts first."""
+    zone = _zone(tz)
+    flows: dict[str, list[FlowExecution]] = {}
+    for execution in executions:
+        flows.setdefault(execution.flow.id, []).append(execution)
+    rows = [_row(group, zone, id, group[-1].flow.name) for id, group in flows.items()]
+    return Summary(tuple(sorted(rows, key=lambda row: -row.contacts)))
+
+
+def _zone(tz: tzinfo | str) -> tzinfo:
+    if isinstance(tz, tzinfo):
+        return tz
+    try:
+        return ZoneInfo(tz)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"tz={tz!r} is no time zone; one is 'America/Mexico_City'") from error
+
+
+def _row(
+    executions: Sequence[FlowExecution], zone: tzinfo, flow_id: str | None, flow: str | None
+) -> SummaryRow:
+    created = [e.created_on for e in executions if e.created_on is not None]
+    changed = [date for e in executions if (date := e.status_last_change_on or e.last_run)]
+    return SummaryRow(
+        flow_id=flow_id,
+        flow=flow,
+        executions=len(executions),
+        ended=sum(e.is_terminal for e in executions),
+        contacts=sum(e.num_contacts for e in executions),
+        completed=sum(e.completed for e in executions),
+        running=sum(e.running for e in executions),
+        failed=sum(e.failed for e in executions),
+        expired=sum(e.expired for e in executions),
+        canceled=sum(e.canceled for e in executions),
+        first_created_on=min(created).astimezone(zone) if created else None,
+        last_change_on=max(changed).astimezone(zone) if changed else None,
+    )
