@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them
 _TIMER: Final = 0.0005  # seconds; a loop sleeps a millisecond or not at all
+_STALE: Final = (
+    0.05  # seconds; an older slot that a cancelled leader left is lost: two would go at once
+)
 _BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
 
 
@@ -289,7 +292,7 @@ class Gate:
                 self._slot = None  # it lies in the pause
                 at = pause
             else:
-                if self._slot is None:
+                if self._slot is None or self._slot < self._clock() - _STALE:
                     self._slot = await self.pacer.reserve()
                 at = self._slot
             now = self._clock()

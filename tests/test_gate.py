@@ -138,6 +138,21 @@ def test_a_cancelled_waiter_leaves_no_hole_wherever_it_waits(victim: int) -> Non
     virtual_time.run(main)
 
 
+def test_a_slot_that_a_cancelled_leader_left_long_ago_makes_no_burst() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+        await world.go("before", world.call())
+        leader = asyncio.create_task(world.go("cancelled", world.call()))
+        await asyncio.sleep(0.05)
+        leader.cancel()
+        await asyncio.sleep(5)
+        await asyncio.gather(*(world.go(str(n), world.call()) for n in range(3)))
+        gaps = [b - a for (_, a), (_, b) in itertools.pairwise(world.left)]
+        assert min(gaps) >= 0.2
+
+    virtual_time.run(main)
+
+
 def test_a_waiter_cancelled_in_the_moment_it_is_handed_the_lead_passes_it_on() -> None:
     async def main(clock: Callable[[], float]) -> None:
         world = World(clock, limit=None, places=1)
