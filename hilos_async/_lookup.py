@@ -153,7 +153,7 @@ class Lookups:
         try:
             return await self._attempt(call)
         except HilosError as error:
-            if not is_transient(error):
+            if not self.bounds.retry.again(error):
                 raise
             failed = error
         attempts = self.bounds.retry.attempts
@@ -163,6 +163,7 @@ class Lookups:
             exhausted=lambda: call.failures >= attempts,
             delay=lambda: call.delay,
             sleep=functools.partial(self._gate.back_off, call),
+            again=self.bounds.retry.again,
         )
 
     async def _attempt(self, call: Call) -> FlowExecution:
@@ -176,19 +177,21 @@ class Lookups:
         retry_after: float | None = None
         wait: float | None = None
         quota: Quota | None = None
+        body = b""
         try:
             status, headers, body = await self._transport.fetch(
                 call.id, min(bound, left), self.bounds.max_response_bytes
             )
             quota = read_quota(headers)
-            execution = interpret(status, headers, body, call.id)
+            execution = interpret(status, headers, body, call.id, self._transport.without_key)
             verdict = "accepted"
         except HilosError as error:
+            body = b""  # a traceback that shows variables must not show an echoed key
             call.last_error = error
             verdict = self._judge(call, error)
             if isinstance(error, StatusError) and error.retry_after is not None:
                 retry_after = error.retry_after
-                wait = min(retry_after, self.bounds.retry.max_retry_after)
+                wait = retry_after if self.bounds.retry.again(error) else 0.0
             if isinstance(error, AttemptTimeoutError) and left <= bound:
                 raise call.too_late() from error
             raise

@@ -77,7 +77,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     ``busy``: another reply that asks to wait (a 503 with Retry-After). ``failed``: no usable reply,
     or a 5xx; the server may or may not have counted it; a cancelled request counts as such.
     ``retry_after``: the seconds that a refused or busy reply asks to wait, ``None`` where it does not
-    say; ``wait``: how many of them the session obeys.
+    say; ``wait``: those that the session obeys, 0 if it finds them too many.
     """
 
     verdict: Verdict
@@ -146,13 +146,14 @@ class Pause:
     def begin(self, reply: Reply, window: float) -> bool:
         """Pause for a refusal; ``False`` if it was on its way before the pause began.
 
-        Without a Retry-After, the pause is ``window`` seconds, doubled for each refusal in a row.
+        Without a Retry-After, the pause is ``window`` seconds, doubled for each refusal in a row;
+        with one that the session does not obey, there is none.
         """
         if reply.sent < self._began:
             return False
         self._in_a_row += 1
         blind = min(_LONGEST_BLIND_PAUSE, window * 2.0 ** min(self._in_a_row - 1, 30))
-        wait = reply.wait or blind
+        wait = blind if reply.wait is None else reply.wait
         self._began = reply.received
         # The spread keeps processes that were refused together from coming back together.
         self.until = max(self.until, reply.received + wait * random.uniform(1.0, 1.02))

@@ -27,12 +27,12 @@ from hilos_async.errors import (
 from hilos_async.models import FlowExecution, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
-_EPOCH: Final = 100_000_000  # a reset beyond three years of seconds is a point in time
-_DELTA_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_EPOCH: Final = 1_000_000_000  # a reset of 30 years of seconds is a point in time
+_DELTA_SECONDS = re.compile(r"\d+", re.ASCII)
 # DRF says it in words too, and the words survive proxies that drop the header.
 _DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
 _EXECUTION = msgspec.json.Decoder(FlowExecution)
@@ -64,14 +64,27 @@ def execution_url(base: URL, execution_id: UUID) -> URL:
 
 
 def interpret(
-    status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    execution_id: UUID,
+    conceal: Callable[[bytes], bytes] = bytes,
 ) -> FlowExecution:
-    """The execution that a reply holds, or the error that it is; header names are lower-case."""
+    """The execution that a reply holds, or the error that it is; header names are lower-case.
+
+    A success that does not fit is concealed before an error keeps the beginning of it.
+    """
     if not 200 <= status < 300:
         _refuse(status, headers, body, execution_id)
     if not body:
         raise DecodeError(f"the reply to {execution_id} is empty (status {status})")
-    execution = decode(body, _EXECUTION)
+    try:
+        execution = decode(body, _EXECUTION)
+    except DecodeError:
+        execution = None
+    if execution is None:
+        body = conceal(body)
+        return decode(body, _EXECUTION)  # the same error, with nothing to hide
     if execution.id == execution_id:
         return execution
     if execution.id is not None:
@@ -123,18 +136,19 @@ def _origin(location: str) -> str:
 def retry_after(
     headers: Mapping[str, str], detail: str = "", now: datetime | None = None
 ) -> float | None:
-    """The seconds that a reply asks to wait: never negative; ``None`` where it does not say.
+    """The seconds that a reply asks to wait, more than 0; ``None`` where it does not say.
 
     Reads ``Retry-After`` as seconds or as a date (RFC 9110 section 10.2.3), a date against the
     reply's own ``Date`` so that a wrong local clock does not matter, and DRF's throttling text.
     """
     value = headers.get("retry-after", "").strip()
     if _DELTA_SECONDS.fullmatch(value):
-        return float(value)
+        return float(value) or None
     date = _http_date(value)
     if date is not None:
         here = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-        return max(0.0, (date - here).total_seconds())
+        wait = (date - here).total_seconds()
+        return wait if wait > 0 else None
     said = _DRF_WAIT.search(detail)
     return float(said.group(1)) if said else None
 

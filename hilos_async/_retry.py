@@ -33,7 +33,8 @@ class RetryPolicy:
     included (1 or more); a 429 does not use one up, the deadline bounds those.
     ``max_backoff``: the longest wait between two of them, in seconds; the n-th wait is drawn evenly
     from 0 to ``min(max_backoff, 0.5 * 2**(n-1))`` (full jitter).
-    ``max_retry_after``: the longest ``Retry-After`` that is obeyed, in seconds; a longer one is cut.
+    ``max_retry_after``: the longest ``Retry-After`` that is obeyed, in seconds; a longer one is an
+    error at once.
 
     Raises ``ValueError`` or ``TypeError`` for a number out of these bounds.
     """
@@ -46,6 +47,11 @@ class RetryPolicy:
         whole("attempts", self.attempts)
         positive("max_backoff", self.max_backoff)
         positive("max_retry_after", self.max_retry_after)
+
+    def again(self, error: BaseException) -> bool:
+        """Whether to ask the same again: it can help, and the server does not ask for too long."""
+        wait = error.retry_after if isinstance(error, StatusError) else None
+        return is_transient(error) and (wait is None or wait <= self.max_retry_after)
 
     def backoff(self, failures: int) -> float:
         """Seconds to wait after that many failures (1 or more): full jitter."""
@@ -65,12 +71,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the server asks everybody to wait: 429, or another transient one with Retry-After.
-
-    A Retry-After of 0 asks for nothing; it must not turn a 5xx into one that uses up no attempts.
-    """
+    """Whether the server asks everybody to wait: 429, or another transient one with Retry-After."""
     return isinstance(error, RateLimitError) or (
-        isinstance(error, StatusError) and bool(error.retry_after) and is_transient(error)
+        isinstance(error, StatusError) and error.retry_after is not None and is_transient(error)
     )
 
 
@@ -89,6 +92,7 @@ async def retry(
     exhausted: Callable[[], bool],
     delay: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
+    again: Callable[[BaseException], bool],
 ) -> T:
     """Go on after a first attempt that failed, until one succeeds or the attempts are exhausted.
 
@@ -104,7 +108,7 @@ async def retry(
 
     # One per lookup: a shared AsyncRetrying mixes the state of concurrent tasks.
     retrying = AsyncRetrying(
-        retry=retry_if_exception(is_transient),
+        retry=retry_if_exception(again),
         stop=lambda _: exhausted(),
         wait=lambda _: delay(),
         sleep=sleep,

@@ -156,25 +156,23 @@ class Transport:
             raise
         finally:
             self._attempts.discard(attempt)
-        return response.status, *self._without_echo(response, body)
-
-    def _without_echo(
-        self, response: aiohttp.ClientResponse, body: bytes
-    ) -> tuple[Mapping[str, str], bytes]:
-        """Headers and body without the key, which a server may echo: nobody can show it from here."""
-        if (key := self._key.encode()) in body:
-            body = body.replace(key, b"***")
         if response.status < 300:
-            return response.headers, body  # nobody keeps the headers of a success
+            return response.status, response.headers, body  # nobody keeps the headers of a success
         headers = response.headers.items()
-        return {name.lower(): value.replace(self._key, "***") for name, value in headers}, body
+        kept = {name.lower(): value.replace(self._key, "***") for name, value in headers}
+        return response.status, kept, self.without_key(body)
+
+    def without_key(self, body: bytes) -> bytes:
+        """A body that nobody can show the key from: a server may echo it."""
+        return body.replace(self._key.encode(), b"***")
 
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""
         self.closed = True
         if self._attempts and self._loop is asyncio.get_running_loop():
             for attempt in self._attempts:  # a connect does not notice that its session is closed
-                attempt.reschedule(self._loop.time())
+                if not attempt.expired():
+                    attempt.reschedule(self._loop.time())
         if self._session is None or self._given or self._session.closed:
             return
         if self._loop is not asyncio.get_running_loop():
@@ -220,9 +218,9 @@ def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:
 async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes: int) -> bytes:
     """The whole body, unpacked, up to the bound; less than the whole closes the connection."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    unpack = _Unpack(encoding, max_bytes) if encoding != "identity" else None
     body = bytearray()
     try:
+        unpack = _Unpack(encoding, max_bytes) if encoding != "identity" else None
         while part := await response.content.readany():
             body += part if unpack is None else unpack(part, len(body))
             if len(body) > max_bytes:
@@ -246,16 +244,31 @@ class _Unpack:
     def __init__(self, encoding: str, max_bytes: int) -> None:
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise aiohttp.ClientPayloadError(f"Content-Encoding {encoding!r} was not asked for")
-        self._zlib = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as it begins
+        self._is_deflate = encoding == "deflate"
+        self._zlib: zlib._Decompress | None = None  # until there is something to unpack
         self._max_bytes = max_bytes
 
     def __call__(self, part: bytes, so_far: int) -> bytes:
+        unpacked = b""
         try:
-            return self._zlib.decompress(part, self._max_bytes + 1 - so_far)
+            while part and so_far + len(unpacked) <= self._max_bytes:
+                if self._zlib is None or self._zlib.eof:  # gzip may have several members
+                    self._zlib = self._begin(part[0])
+                unpacked += self._zlib.decompress(
+                    part, self._max_bytes + 1 - so_far - len(unpacked)
+                )
+                part = self._zlib.unused_data
+            return unpacked
         except zlib.error as error:
             raise aiohttp.ClientPayloadError(f"the compressed body is corrupt: {error}") from error
 
+    def _begin(self, first: int) -> zlib._Decompress:
+        # Some servers send deflate without the zlib header that RFC 9110 wants.
+        if self._is_deflate and first & 0xF != 8:
+            return zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as it begins
+
     def finish(self) -> None:
-        """Raise unless the compressed body has come to its end."""
-        if not self._zlib.eof:
+        """Raise unless the compressed body, if there was one, has come to its end."""
+        if self._zlib is not None and not self._zlib.eof:
             raise aiohttp.ClientPayloadError("the compressed body ends too early")

@@ -115,18 +115,23 @@ def test_refusals_of_requests_sent_before_the_pause_do_not_count_again() -> None
     assert pacer.paused_until == end
 
 
-@pytest.mark.parametrize("said", [None, 0.0])
-def test_without_a_retry_after_the_pause_is_the_window_and_doubles(said: float | None) -> None:
+def test_a_wait_that_the_session_does_not_obey_is_no_pause() -> None:
+    pacer = KnownPacer(RateLimit(5), clock=Clock())
+    pacer.report(Reply("refused", 50.0, 50.1, 1e9, 0.0))
+    assert pacer.paused_until <= 50.1
+
+
+def test_without_a_retry_after_the_pause_is_the_window_and_doubles() -> None:
     pacer = KnownPacer(RateLimit(5, per=2.0), clock=Clock())
     now, waits = 50.0, []
     for _ in range(8):
-        pacer.report(refused(now, now, said))
+        pacer.report(refused(now, now))
         waits.append(pacer.paused_until - now)
         now = pacer.paused_until
     for wait, expected in zip(waits, [2, 4, 8, 16, 20, 20, 20, 20], strict=True):
         assert expected <= wait <= expected * 1.02
     pacer.report(Reply("accepted", now, now))
-    pacer.report(refused(now, now, said))
+    pacer.report(refused(now, now))
     assert pacer.paused_until - now <= 2.04
 
 

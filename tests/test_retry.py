@@ -51,7 +51,6 @@ def status(code: int, retry_after: float | None = None) -> StatusError:
         (status(429, 30.0), True, True),
         *((status(code), False, False) for code in (301, 400, 401, 403, 404, 405, 410, 501, 505)),
         (status(404, 30.0), False, False),
-        (status(503, 0.0), True, False),
         (DecodeError("x"), False, False),
         (ResponseTooLargeError("x", limit=1), False, False),
         (DeadlineExceededError("x"), False, False),
@@ -66,6 +65,21 @@ def test_what_is_retried_and_what_pauses_everybody(
 ) -> None:
     assert is_transient(error) is transient
     assert is_refusal(error) is refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (status(429, 120.0), True),
+        (status(429, 121.0), False),
+        (status(503, 1e9), False),
+        (status(503), True),
+        (status(404), False),
+        (TransportError("x"), True),
+    ],
+)
+def test_a_wait_above_max_retry_after_is_not_waited_for(error: HilosError, again: bool) -> None:
+    assert RetryPolicy().again(error) is again
 
 
 @given(st.integers(1, 10_000), st.floats(0.01, 100))
@@ -98,6 +112,7 @@ async def test_the_first_failure_is_replayed_and_not_asked_again() -> None:
         exhausted=lambda: False,
         delay=lambda: 0.25,
         sleep=sleep,
+        again=is_transient,
     )
     assert found == "found"
     assert slept == [0.25, 0.25]
@@ -118,5 +133,6 @@ async def test_the_last_error_comes_out_as_it_is(last: HilosError, exhausted: bo
             exhausted=lambda: next(attempts),
             delay=lambda: 0.0,
             sleep=sleep,
+            again=is_transient,
         )
     assert caught.value is last

@@ -224,14 +224,14 @@ async def test_stats_count_requests_retries_refusals_and_the_pause() -> None:
     assert fake.requests == 3
 
 
-async def test_a_long_retry_after_is_cut_to_the_policy() -> None:
-    policy = RetryPolicy(max_retry_after=2.0)
+async def test_a_retry_after_above_the_policys_is_an_error_at_once_and_no_pause() -> None:
     limit = FakeLimit(1, per=60.0, retry_after=1_000_000_000)
-    async with FakeHilos(limit=limit) as fake, fake.session(retry=policy, timeout=1.0) as hilos:
+    async with FakeHilos(limit=limit) as fake, fake.session(pace="off", timeout=None) as hilos:
         await hilos.get_execution(ID)
-        with pytest.raises(DeadlineExceededError):
+        with pytest.raises(RateLimitError) as caught:
             await hilos.get_execution(ID)
-        assert 1.9 < hilos.stats.paused_for <= 2.04
+        assert caught.value.retry_after == 1e9
+        assert hilos.stats.paused_for == 0
 
 
 async def test_a_known_limit_is_kept_and_nothing_is_refused() -> None:
@@ -243,8 +243,9 @@ async def test_a_known_limit_is_kept_and_nothing_is_refused() -> None:
 
 
 async def test_429s_do_not_use_up_attempts() -> None:
-    faults = [Fault.status(429, retry_after=0.001, times=6)]
-    async with FakeHilos(faults=faults) as fake, fake.session(pace="off") as hilos:
+    short = RateLimit(1, per=0.001)  # without a Retry-After, the pause begins with its window
+    faults = [Fault.status(429, times=6)]
+    async with FakeHilos(faults=faults) as fake, fake.session(pace=short) as hilos:
         assert (await hilos.get_execution(ID)).id == ID
         assert hilos.stats.refusals == 6
         assert fake.requests == 7
