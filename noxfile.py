@@ -1,4 +1,4 @@
-"""The one door: tests, lowest, lint, typing, docs; `lock` renews the pins."""
+"""The one door: tests, lowest, lint, typing, docs; `bench` measures, `lock` renews the pins."""
 
 import nox
 
@@ -11,6 +11,7 @@ nox.options.sessions = ["lint", "typing", "tests", "lowest", "docs"]
 LOCK = "requirements/dev.txt"
 LOWEST = "requirements/lowest.txt"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+BENCHMARKS = ["pacing", "import_time"]
 EXTRAS = ",".join(PYPROJECT["project"]["optional-dependencies"])
 
 
@@ -61,6 +62,14 @@ def docs(session: nox.Session) -> None:
     """Build the site into site/, warnings as errors."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, or the one that is named: `nox -s bench -- pacing --quick`."""
+    install(session, "tests", "--editable", f".[{EXTRAS}]")
+    for name in session.posargs[:1] or BENCHMARKS:
+        session.run("python", "-m", f"benchmarks.{name}", *session.posargs[1:])
 
 
 @nox.session(default=False)

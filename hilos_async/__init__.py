@@ -2,7 +2,7 @@
 
 from hilos_async._batch import ExecutionBatch, Progress
 from hilos_async._gate import Stats
-from hilos_async._pacing import Pace, Pacer, RateLimit, Reply
+from hilos_async._pacing import Pace, Pacer, Quota, RateLimit, Reply
 from hilos_async._retry import RetryPolicy
 from hilos_async._stream import Lookup, Stream
 from hilos_async._summary import Summary, SummaryRow
@@ -70,6 +70,7 @@ __all__ = [
     "Pacer",
     "PermissionDeniedError",
     "Progress",
+    "Quota",
     "RateLimit",
     "RateLimitError",
     "Reply",

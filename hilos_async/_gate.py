@@ -134,6 +134,7 @@ class Gate:
         self._singles: deque[asyncio.Future[None]] = deque()
         self._batches: deque[asyncio.Future[None]] = deque()
         self._turns = 0
+        self._entitled = False  # it is a batch's turn: its leader steps aside for no single one
         self._leading = False
         self._slot: float | None = None  # reserved, and not used yet
         self._failures = 0
@@ -169,16 +170,27 @@ class Gate:
         """
         self._refuse_stopped(call)
         if self._leading or self._is_shut():
-            await self._queue(call)  # returns as the leader
+            await self._queue(call, first=call.attempts > 0)  # returns as the leader
+        else:
+            self._entitled = False
+        while not await self._lead(call):
+            await self._queue(call, first=True)
+
+    async def _lead(self, call: Call) -> bool:
+        """Take the next slot; ``False`` if a single lookup came meanwhile and gets it instead."""
         self._leading = True
         try:
-            call.sent = await self._take_slot(call)
+            sent = await self._take_slot(call)
+            if sent is None:
+                return False
+            call.sent = sent
             self.in_flight += 1
             self.requests += 1
             self.retries += call.attempts > 0
             call.attempts += 1
             if self._probe_next:
                 self._probe_next, self._probe = False, call
+            return True
         finally:
             self._leading = False
             self._advance()
@@ -256,10 +268,10 @@ class Gate:
         if stopped is not None:
             raise stopped()
 
-    async def _queue(self, call: Call) -> None:
+    async def _queue(self, call: Call, *, first: bool) -> None:
         line = self._batches if call.caller.is_batch else self._singles
         future = asyncio.get_running_loop().create_future()
-        if call.attempts:
+        if first:
             line.appendleft(future)
         else:
             line.append(future)
@@ -283,7 +295,7 @@ class Gate:
             if timer is not None:
                 timer.cancel()
 
-    async def _take_slot(self, call: Call) -> float:
+    async def _take_slot(self, call: Call) -> float | None:
         while True:
             self._refuse_stopped(call)
             pause = self.paused_until
@@ -297,6 +309,8 @@ class Gate:
                 at = self._slot
             now = self._clock()
             if at - now <= _TIMER:
+                if self._singles and call.caller.is_batch and not self._entitled:
+                    return None
                 self._slot = None
                 self.pacer.sent(now)
                 return now
@@ -325,10 +339,13 @@ class Gate:
                 return
 
     def _next_line(self) -> deque[asyncio.Future[None]] | None:
+        self._entitled = False
         if not self._singles or not self._batches:
+            self._turns = 0
             return self._singles or self._batches or None
         self._turns += 1
-        return self._singles if self._turns % _BATCH_TURN else self._batches
+        self._entitled = self._turns % _BATCH_TURN == 0
+        return self._batches if self._entitled else self._singles
 
     def _give_up_on_hopeless(self) -> None:
         """Fail those in the queue whose deadline lies before the end of the pause."""

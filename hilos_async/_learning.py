@@ -68,7 +68,10 @@ class LearningPacer:
             self._learn(self._refused)
             self._refused = None
             self._quiet_since = now
-        elif self._limit is not None and now - self._quiet_since >= self._patience:
+        elif (
+            self._limit not in (None, self._announced)  # what the server itself says is not tried
+            and now - self._quiet_since >= self._patience
+        ):
             self._try_more(self._limit)
             self._quiet_since = now
         return max(self._slots.next(now), self._pause.until)
@@ -99,8 +102,9 @@ class LearningPacer:
         return self._pause.until
 
     def pace(self) -> Pace:
-        """The state at this moment."""
-        return Pace(rate=self._slots.rate, limit=self._limit)
+        """The state at this moment; no rate while no limit has been met."""
+        rate = None if self._limit is None else self._slots.rate
+        return Pace(rate=rate, limit=self._limit)
 
     def _keep(self, limit: RateLimit) -> None:
         self._limit = limit
@@ -115,7 +119,7 @@ class LearningPacer:
         tried, known = self._before_try is not None, self._before_try or self._limit
         self._before_try, self._more = None, _MORE
         if known is None or known.per != per:
-            self._patience = max(_FIRST_TRY, (refused.retry_after or 0.0) / _TRY_COST)
+            self._patience = max(_FIRST_TRY, per, (refused.retry_after or 0.0) / _TRY_COST)
         elif tried and requests >= 0.9 * known.requests:
             # The try was too much; what was known before it was not.
             self._patience = min(_LONGEST_TRY, self._patience * 2)
@@ -159,7 +163,7 @@ class LearningPacer:
         """Go a little over what is known; each try that nobody refuses doubles the next step."""
         if self._before_try is not None:  # nobody refused the last one: the limit has risen
             self._more *= 2
-            self._patience = _FIRST_TRY
+            self._patience = max(_FIRST_TRY, limit.per)  # the window must have time to refuse
         self._before_try = limit
         self._keep(RateLimit(math.ceil(limit.requests * (1 + self._more)), limit.per))
 
@@ -172,7 +176,7 @@ class LearningPacer:
         if quota.requests and quota.per:
             announced = RateLimit(quota.requests, quota.per)
             if announced != self._announced:
-                self._announced = announced
+                self._announced, self._before_try = announced, None
                 self._keep(announced)
         if reply.verdict == "refused":
             self._trusts_remaining &= not quota.remaining

@@ -76,15 +76,12 @@ def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL
         return KnownPacer(None)
     if isinstance(pace, RateLimit):
         return KnownPacer(pace)
-    missing = [
-        name
-        for name in ("bind", "reserve", "sent", "report", "pace")
-        if not callable(getattr(pace, name, None))
-    ]
-    if missing or isinstance(pace, (str, type)):
+    needed = ("bind", "reserve", "sent", "report", "pace", "paused_until")
+    missing = [name for name in needed if not hasattr(pace, name)]
+    if missing or isinstance(pace, type):
+        lacks = f"it has no {', '.join(missing)}" if missing else "it is a class: make one"
         raise TypeError(
-            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer "
-            f"(it has no {', '.join(missing)})"
+            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer ({lacks})"
         )
     return pace
 

@@ -27,6 +27,7 @@ _LATEST: Final = 0.5
 # A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
 _CATCH_UP: Final = 0.005
 _CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
+_RECENT: Final = 500  # replies
 _LONGEST_BLIND_PAUSE: Final = 20.0  # seconds, where a refusal does not say how long
 
 
@@ -176,10 +177,13 @@ class Slots:
 
     __slots__ = (
         "_catch_up",
+        "_fastest_before",
+        "_fastest_now",
         "_flying",
         "_interval",
         "_next",
         "_per",
+        "_recent",
         "_replies",
         "_room",
         "fastest",
@@ -194,6 +198,8 @@ class Slots:
         self._flying: list[float] = []  # departures without a reply, in their order
         self._replies: list[float] = []  # times of the newest replies, sorted, a window's worth
         self.fastest = math.inf  # seconds that a reply takes
+        self._fastest_before = self._fastest_now = math.inf
+        self._recent = 0
 
     @property
     def rate(self) -> float | None:
@@ -218,12 +224,14 @@ class Slots:
     def next(self, now: float) -> float:
         """Take the next slot: its time, not before ``now`` but for what the grid may catch up."""
         at = self._next if self._next > now - self._catch_up else now
-        self._next = at + self._interval
+        grid = at
         nth = self._room - len(self._flying)  # newest reply; all that fly count as newer
         if 0 < nth <= len(self._replies):
             at = max(at, self._replies[-nth] - self.fastest + self._per * (1 + _PAD / 2))
         elif nth <= 0 and self._room:
             at = max(at, self._flying[-nth] + self._per * (1 + _PAD / 2))
+        # What the bound pushed back, the grid catches up, but never so much that it is in the past.
+        self._next = max(grid, at - self._catch_up) + self._interval
         return at
 
     def left(self, at: float) -> None:
@@ -234,14 +242,22 @@ class Slots:
     def replied(self, reply: Reply) -> None:
         """Hear when a reply came; without a reply, when it was given up."""
         if reply.verdict != "failed":
-            # Slowly forgotten: a longer route must not look like lateness for ever.
-            self.fastest = min(reply.received - reply.sent, self.fastest * 1.0002)
+            self._remember(reply.received - reply.sent)
         if self._room:
             if reply.sent in self._flying:
                 self._flying.remove(reply.sent)
             latest = reply.sent + self.fastest + _LATEST * self._per
             insort(self._replies, min(reply.received, latest))
             del self._replies[: -self._room]
+
+    def _remember(self, took: float) -> None:
+        """Keep the fastest of the last 500 to 1,000: a longer route is no lateness for ever."""
+        self._recent += 1
+        if self._recent > _RECENT:
+            self._recent = 0
+            self._fastest_before, self._fastest_now = self._fastest_now, math.inf
+        self._fastest_now = min(self._fastest_now, took)
+        self.fastest = min(self._fastest_before, self._fastest_now)
 
 
 class KnownPacer:

@@ -77,14 +77,14 @@ def interpret(
     if not 200 <= status < 300:
         _refuse(status, headers, body, execution_id)
     if not body:
-        raise DecodeError(f"the reply to {execution_id} is empty (status {status})")
+        raise DecodeError(f"the reply to flow-execution/{execution_id} is empty (status {status})")
     try:
         execution = decode(body, _EXECUTION)
     except DecodeError:
         execution = None
     if execution is None:
-        body = conceal(body)
-        return decode(body, _EXECUTION)  # the same error, with nothing to hide
+        body = conceal(body)  # also from a traceback that shows the variables of this frame
+        return _explain(body, execution_id)
     if execution.id == execution_id:
         return execution
     if execution.id is not None:
@@ -92,6 +92,15 @@ def interpret(
             f"asked for {execution_id}, got the execution {execution.id}", path="$.id"
         )
     return msgspec.structs.replace(execution, id=execution_id)
+
+
+def _explain(body: bytes, execution_id: UUID) -> FlowExecution:
+    """Decode what does not fit once more, for an error that names the id and hides the key."""
+    try:
+        return decode(body, _EXECUTION)
+    except DecodeError as error:
+        error.args = (f"the reply to flow-execution/{execution_id} is {error.args[0]}",)
+        raise
 
 
 def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID) -> NoReturn:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -98,6 +97,8 @@ def summarize_by_flow(executions: Iterable[FlowExecution], tz: tzinfo | str) -> 
 def _zone(tz: tzinfo | str) -> tzinfo:
     if isinstance(tz, tzinfo):
         return tz
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here: it reads files when imported
+
     try:
         return ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError) as error:

@@ -234,8 +234,7 @@ class Ending:
     def _unended(self, key: UUID | str, change: Change | None) -> DeadlineExceededError:
         seen = "never" if change is None else (change.after and change.after.status) or change.error
         error = DeadlineExceededError(
-            f"flow-execution/{key} had not ended when the wait was over "
-            f"(timeout {self._timeout} s); last seen: {seen}",
+            f"flow-execution/{key} had not ended when the wait was over; last seen: {seen}",
             timeout=self._timeout,
         )
         error.execution_id = key

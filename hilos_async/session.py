@@ -45,21 +45,29 @@ _SINGLE: Final = Caller(is_batch=False)
 class HilosSession:
     """A connection to Hilos: look up one flow execution, or very many at once.
 
-    ``token``: the API key; by default ``HILOS_API_KEY`` or ``HILOS_API_TOKEN``. A pasted ``Token ``
-    prefix and white space around it do not matter.
-    ``account``: an ActiveCampaign account's name, by default ``HILOS_ACCOUNT``; ``base_url``: a full
-    prefix, by default ``HILOS_BASE_URL``, wins over it; without either the native host is asked.
-    ``auth_header``: the header that carries the key. ``allow_http``: permit plain http to hosts
-    other than this machine.
-    ``timeout``: seconds for one lookup with its waiting and retries, ``None`` for no bound; in a
-    batch, waiting for the pace does not count. ``attempt_timeout``: seconds for one request.
-    ``retry``: a ``RetryPolicy``. ``pace``: a ``RateLimit``, a ``Pacer``, ``"learn"`` to find the
-    limit out, or ``"off"``; by default the host's own limit (ActiveCampaign: 5 requests per second)
-    and ``"learn"`` where none is documented.
-    ``max_concurrency``: requests under way at once. ``max_response_bytes``: the largest reply that
-    is read, after decompression.
-    ``session``: an ``aiohttp.ClientSession`` to use and leave open; otherwise one is made on first
-    use with ``trust_env`` and ``trace_configs``. ``proxy`` and ``ssl``: as in aiohttp.
+    Whom to ask, and with which key:
+
+    - ``token``: the API key; by default ``HILOS_API_KEY`` or ``HILOS_API_TOKEN``. A pasted ``Token ``
+      prefix and white space around it do not matter. ``auth_header``: the header that carries it.
+    - ``account``: an ActiveCampaign account's name, by default ``HILOS_ACCOUNT``. ``base_url``: a full
+      prefix, by default ``HILOS_BASE_URL``, wins over it; without either the native host is asked.
+    - ``allow_http``: permit plain http to hosts other than this machine.
+
+    How long, how often, how fast:
+
+    - ``timeout``: seconds for one lookup with its waiting and retries, ``None`` for no bound; in a
+      batch, waiting for the pace does not count. ``attempt_timeout``: seconds for one request.
+    - ``retry``: a ``RetryPolicy``.
+    - ``pace``: a ``RateLimit``, a ``Pacer``, ``"learn"`` to find the limit out, or ``"off"``; by
+      default the host's own limit (ActiveCampaign documents 5 requests per second for an account)
+      and ``"learn"`` where none is documented.
+    - ``max_concurrency``: requests under way at once. ``max_response_bytes``: the largest reply that
+      is read, after decompression.
+
+    Through which connections:
+
+    - ``session``: an ``aiohttp.ClientSession`` to use and leave open; otherwise one is made on first
+      use, with ``trust_env`` and ``trace_configs``. ``proxy`` and ``ssl``: as in aiohttp.
 
     Nothing is sent before the first lookup. Raises ``ValueError`` or ``TypeError`` for an argument
     that cannot work.

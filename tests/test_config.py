@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hilos_async import HilosSession, InvalidIdError, RateLimit, RetryPolicy
 from hilos_async._config import Secret, api_key, auth_headers, parse_id, resolve_base_url
+from hilos_async._pacing import KnownPacer
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 
@@ -200,7 +201,8 @@ def test_the_error_of_a_long_id_is_short() -> None:
         ({"max_response_bytes": -1}, ValueError, "max_response_bytes=-1"),
         ({"retry": 3}, TypeError, "retry must be a RetryPolicy, not int"),
         ({"pace": "fast"}, TypeError, "pace='fast' is no pace"),
-        ({"pace": 5}, TypeError, "it has no bind, reserve, sent, report"),
+        ({"pace": 5}, TypeError, "it has no bind, reserve, sent, report, pace, paused_until"),
+        ({"pace": KnownPacer}, TypeError, "it is a class: make one"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_at_construction(

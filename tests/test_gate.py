@@ -92,6 +92,20 @@ def test_a_single_lookup_goes_before_a_batch_and_waits_at_most_two_slots() -> No
     virtual_time.run(main)
 
 
+def test_a_single_lookup_takes_the_slot_that_a_batchs_leader_slept_for() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+        await world.go("before", world.call())
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(5):
+                tasks.create_task(world.go(f"batch {number}", world.call(world.batch)))
+            await asyncio.sleep(0.1)
+            tasks.create_task(world.go("single", world.call()))
+        assert world.order == ["before", "single", *(f"batch {number}" for number in range(5))]
+
+    virtual_time.run(main)
+
+
 def test_a_batch_is_never_starved_for_good() -> None:
     async def main(clock: Callable[[], float]) -> None:
         world = World(clock)

@@ -1,0 +1,191 @@
+"""What the README and the pages say is true: their examples run, and print what the page shows."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import hilos_async
+import hilos_async.testing
+from hilos_async.testing import FakeHilos
+from tests.markdown_blocks import PAGES, ROOT, Block, blocks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.anyio
+
+PYTHON = blocks("python")
+CONSOLE = blocks("console")
+PATIENCE = 60.0
+PACKAGE = ROOT / "hilos_async"
+
+
+@pytest.fixture
+async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeHilos]:
+    """The server that the environment points every example at, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    async with FakeHilos() as server:
+        monkeypatch.setenv("HILOS_API_KEY", server.token)
+        monkeypatch.setenv("HILOS_BASE_URL", server.base_url)
+        monkeypatch.setenv("TZ", "UTC")
+        scripts = Path(sys.executable).parent
+        monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}")
+        yield server
+
+
+def settled(text: str) -> list[str]:
+    """The lines, without what differs from run to run: seconds, rates and ports."""
+    text = re.sub(r"\b\d+(\.\d+)? (s|min|h)\b", "# s", text)
+    text = re.sub(r"\b\d+ per second", "# per second", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:#", text)
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def shows(block: Block, text: str, printed: str) -> None:
+    """Every line that a page shows was printed, in that order."""
+    lines = iter(settled(printed))
+    for line in settled(text):
+        assert line in lines, f"{block} shows {line!r}, but what was printed is:\n{printed}"
+
+
+def is_pytest(block: Block) -> bool:
+    return "def test_" in block.text
+
+
+# --- examples
+
+
+@pytest.mark.parametrize("block", [b for b in PYTHON if not is_pytest(b)], ids=str)
+async def test_an_example_runs_and_prints_what_the_page_shows(
+    block: Block, fake: FakeHilos
+) -> None:
+    code = compile(block.source, str(block.path), "exec", dont_inherit=True)
+    if not block.is_run:
+        return  # it is Python at least
+    printed = io.StringIO()
+    with anyio.fail_after(PATIENCE), contextlib.redirect_stdout(printed):
+        # In a thread, as it brings its own event loop: the server needs this one.
+        await anyio.to_thread.run_sync(exec, code, {"__name__": "__main__"})
+    if block.output is not None:
+        assert settled(printed.getvalue()) == settled(block.output)
+
+
+@pytest.mark.parametrize("block", [b for b in PYTHON if is_pytest(b)], ids=str)
+async def test_an_example_of_tests_passes(block: Block, fake: FakeHilos) -> None:
+    await anyio.Path("test_example.py").write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    command += ["-o", "asyncio_default_fixture_loop_scope=function"]  # pytest-asyncio asks for it
+    with anyio.fail_after(PATIENCE):
+        ran = await anyio.run_process([*command, "test_example.py"], check=False)
+    count = len(re.findall(r"^(?:async )?def test_", block.text, re.M))
+    assert f"{count} passed" in ran.stdout.decode(), f"{block}:\n{ran.stdout.decode()}"
+
+
+# --- the command line
+
+
+def commands(block: Block) -> list[tuple[str, str]]:
+    """Each command of a console block and the output below it."""
+    return re.findall(r"^\$ ([^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", block.text, re.M)
+
+
+@pytest.mark.parametrize("block", [b for b in CONSOLE if b.is_run], ids=str)
+async def test_a_command_runs_and_prints_what_the_page_shows(block: Block, fake: FakeHilos) -> None:
+    ran_any = False
+    for command, output in commands(block):
+        # What the commands in between change, such as exported variables, is the fake's here.
+        if "hilos " not in command:
+            continue
+        ran_any = True
+        with anyio.fail_after(PATIENCE):
+            ran = await anyio.run_process(["bash", "-c", f"{command} 2>&1"], check=False)
+        printed = ran.stdout.decode()
+        assert "Traceback" not in printed
+        assert "usage: hilos" not in printed or "--help" in command, printed
+        shows(block, output, printed)
+    assert ran_any, f"{block} holds no hilos command: mark it up as sh"
+
+
+# --- what has to be complete
+
+
+def public_names() -> list[str]:
+    package = [n for n in hilos_async.__all__ if n != "__version__"]
+    testing = hilos_async.testing.__all__
+    return [f"hilos_async.{n}" for n in package] + [f"hilos_async.testing.{n}" for n in testing]
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    described = re.findall(r"^::: (hilos_async\.(?:testing\.)?[A-Z]\w+)$", page, re.M)
+    assert sorted(described) == sorted(public_names())
+
+
+def test_the_readme_holds_both_commands_on_one_line_each() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for rest in (
+        ".venv/bin/pip install -q . && .venv/bin/hilos demo",
+        ".venv/bin/pip install -q nox && .venv/bin/nox -s tests",
+    ):
+        assert f"\npython3 -m venv .venv && {rest}\n" in readme
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=str)
+def test_a_link_into_the_repository_leads_somewhere(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
+        assert (ROOT / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    # mkdocs warns of a page that is missing there; this says so without building the site.
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert {path.name for path in PAGES[1:]} <= set(re.findall(r"[\w-]+\.md", nav))
+
+
+# --- the rooms, as CONTRIBUTING.md lists them
+
+
+def rooms() -> list[list[str]]:
+    """The modules and packages of the table, row by row from the ground up; the last are the edges."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|", page, re.M)
+    return [re.findall(r"`([\w/.]+)`", row) for row in rows]
+
+
+def test_contributing_lists_every_room() -> None:
+    there = {path.name for path in PACKAGE.glob("*.py")} - {"__main__.py", "_version.py"}
+    there |= {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    listed = [room for row in rooms() for room in row]
+    assert there - set(listed) == set()
+
+
+def test_an_import_points_up_the_list_of_rooms() -> None:
+    *inner, edges = rooms()
+    names = [room.removesuffix(".py") for row in inner for room in row]
+    for place, name in enumerate(names):
+        allowed = {"_version", *names[:place]}
+        imported = _imported(PACKAGE / f"{name}.py")
+        assert imported <= allowed, f"{name} imports {imported - allowed}, which is below it"
+    assert {"testing/", "cli/"} <= set(edges)
+
+
+def _imported(path: Path) -> set[str]:
+    """The rooms that a module imports when it runs; imports for type checkers are no imports."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hilos_async"):
+            module = (node.module or "").removeprefix("hilos_async").removeprefix(".")
+            names |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
+    return names
