@@ -1,6 +1,6 @@
 """What a reply means: pure functions of status, headers and body.
 
-Knows the API's path, its error bodies, Retry-After and rate-limit fields. Refuses to do any I/O: its
+Knows the API's error bodies, Retry-After and rate-limit fields. Refuses to do any I/O: its
 tests need no loop, no server and no mock.
 """
 
@@ -56,11 +56,6 @@ _ADVICE: Final = {
     404: "no such execution in this account; is the id right?",
     429: "more requests than the account may send",
 }
-
-
-def execution_url(base: URL, execution_id: UUID) -> URL:
-    """The address of one execution; no trailing slash: the native host answers that with 404."""
-    return URL(f"{base}/flow-execution/{execution_id}", encoded=True)
 
 
 def interpret(

@@ -13,8 +13,8 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from yarl import URL
 
-from hilos_async._protocol import execution_url
 from hilos_async.errors import (
     AttemptTimeoutError,
     ResponseTooLargeError,
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
     from uuid import UUID
-
-    from yarl import URL
 
     from hilos_async._config import Secret
 
@@ -59,6 +57,7 @@ class Transport:
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         self.base_url = base_url
+        self._executions = f"{base_url}/flow-execution/"  # no trailing slash after the id: 404
         self._key = key
         self._headers = headers
         self._given = session is not None
@@ -94,6 +93,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),  # the gate bounds the connections
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,  # merged once, not for each request
                 trust_env=self._trust_env,
                 trace_configs=self._trace_configs,
             )
@@ -127,8 +127,8 @@ class Transport:
         try:
             async with attempt:
                 response = await session.get(
-                    execution_url(self.base_url, execution_id),
-                    headers=self._headers,
+                    URL(f"{self._executions}{execution_id}", encoded=True),
+                    headers=self._headers if self._given else None,
                     allow_redirects=False,  # aiohttp would send a key in another header along
                     raise_for_status=False,  # a session we were given may have it on
                     timeout=_NO_TIMEOUT,
@@ -219,9 +219,13 @@ async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes:
     """The whole body, unpacked, up to the bound; less than the whole closes the connection."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     body = bytearray()
+    content = response.content
     try:
         unpack = _Unpack(encoding, max_bytes) if encoding != "identity" else None
-        while part := await response.content.readany():
+        while part := await content.readany():
+            if not body and unpack is None and content.at_eof() and len(part) <= max_bytes:
+                response.release()
+                return part  # the usual reply: all there, and not copied
             body += part if unpack is None else unpack(part, len(body))
             if len(body) > max_bytes:
                 raise ResponseTooLargeError(

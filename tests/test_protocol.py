@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from yarl import URL
 
 from hilos_async import (
     AuthenticationError,
@@ -21,19 +20,11 @@ from hilos_async import (
     ServerError,
     StatusError,
 )
-from hilos_async._protocol import execution_url, interpret, retry_after
+from hilos_async._protocol import interpret, retry_after
 from hilos_async.testing import FakeHilos
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 GOOD = json.dumps(FakeHilos().document(ID)).encode()
-
-
-def test_the_url_has_no_trailing_slash() -> None:
-    url = execution_url(URL("https://acme.api-us1.com/api/3/channel/whatsapp"), ID)
-    assert str(url) == (
-        "https://acme.api-us1.com/api/3/channel/whatsapp/flow-execution/"
-        "a1b2c3d4-0000-4000-8000-1234567890ab"
-    )
 
 
 def test_a_good_reply_is_the_execution() -> None:

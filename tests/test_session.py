@@ -57,6 +57,12 @@ async def test_a_lookup_returns_the_execution_as_the_server_has_it(native: bool)
         assert fake.requests == 1
 
 
+@pytest.mark.parametrize("end", ["", "/", "//"])
+async def test_no_slash_at_the_end_of_the_base_url_doubles_one_in_the_path(end: str) -> None:
+    async with FakeHilos() as fake, fake.session(base_url=fake.base_url + end) as hilos:
+        assert (await hilos.get_execution(ID)).id == ID
+
+
 async def test_a_bad_id_is_refused_before_any_request() -> None:
     async with FakeHilos() as fake, fake.session() as hilos:
         with pytest.raises(InvalidIdError, match="'nope'"):
