@@ -7,7 +7,7 @@ and a place to deliver it to are given. At most K tasks live however long the in
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -64,8 +64,8 @@ class Source:
 
     async def aclose(self) -> None:
         """Let an async generator that was not read to its end clean up."""
-        if self._plain is None and isinstance(self._asynchronous, AsyncGenerator):
-            await self._asynchronous.aclose()
+        if self._plain is None and (aclose := getattr(self._asynchronous, "aclose", None)):
+            await aclose()
 
 
 class FanOut:

@@ -169,13 +169,14 @@ class Transport:
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""
         self.closed = True
-        if self._attempts and self._loop is asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
             for attempt in self._attempts:  # a connect does not notice that its session is closed
                 if not attempt.expired():
-                    attempt.reschedule(self._loop.time())
+                    attempt.reschedule(loop.time())
         if self._session is None or self._given or self._session.closed:
             return
-        if self._loop is not asyncio.get_running_loop():
+        if self._loop is not loop:
             raise RuntimeError("close a HilosSession on the event loop that it was used on")
         await self._session.close()
 
@@ -249,15 +250,17 @@ class _Unpack:
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise aiohttp.ClientPayloadError(f"Content-Encoding {encoding!r} was not asked for")
         self._is_deflate = encoding == "deflate"
-        self._zlib: zlib._Decompress | None = None  # until there is something to unpack
+        self._zlib = zlib.decompressobj()
+        self._has_begun = False
         self._max_bytes = max_bytes
 
     def __call__(self, part: bytes, so_far: int) -> bytes:
         unpacked = b""
         try:
             while part and so_far + len(unpacked) <= self._max_bytes:
-                if self._zlib is None or self._zlib.eof:  # gzip may have several members
-                    self._zlib = self._begin(part[0])
+                if not self._has_begun or self._zlib.eof:  # gzip may have several members
+                    self._zlib = zlib.decompressobj(wbits=self._wbits(part[0]))
+                    self._has_begun = True
                 unpacked += self._zlib.decompress(
                     part, self._max_bytes + 1 - so_far - len(unpacked)
                 )
@@ -266,13 +269,13 @@ class _Unpack:
         except zlib.error as error:
             raise aiohttp.ClientPayloadError(f"the compressed body is corrupt: {error}") from error
 
-    def _begin(self, first: int) -> zlib._Decompress:
+    def _wbits(self, first: int) -> int:
         # Some servers send deflate without the zlib header that RFC 9110 wants.
         if self._is_deflate and first & 0xF != 8:
-            return zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as it begins
+            return -zlib.MAX_WBITS
+        return zlib.MAX_WBITS | 32  # gzip or zlib, as it begins
 
     def finish(self) -> None:
         """Raise unless the compressed body, if there was one, has come to its end."""
-        if self._zlib is not None and not self._zlib.eof:
+        if self._has_begun and not self._zlib.eof:
             raise aiohttp.ClientPayloadError("the compressed body ends too early")

@@ -25,6 +25,7 @@ json_values: JSONS = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=6,
 )
+texts: JSONS = st.lists(text, max_size=3).map(lambda words: [*words])
 date_times = st.datetimes(
     timezones=st.sampled_from(
         [UTC, *(timezone(timedelta(minutes=m)) for m in (-360, -210, 60, 345, 840))]
@@ -134,7 +135,7 @@ def execution(*, native: bool) -> JSONS:
             "is_active": Field(st.booleans()),
             "status": Field(words("DRAFT PUBLISHED")),
             "is_legacy": Field(st.booleans()),
-            "flow_execution_variables": Field(st.lists(text, max_size=3), null=True),
+            "flow_execution_variables": Field(texts, null=True),
         }
         | (
             {}

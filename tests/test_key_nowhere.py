@@ -18,7 +18,7 @@ from hilos_async import ExecutionBatch, HilosError, HilosSession, RetryPolicy
 from hilos_async.testing import FakeHilos, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -139,14 +139,15 @@ async def test_an_unclosed_session_does_not_show_the_key() -> None:
 
 
 async def test_no_configuration_error_shows_the_key() -> None:
-    for arguments in (
-        {"base_url": "x"},
-        {"account": "a b"},
-        {"auth_header": "a b"},
-        {"timeout": 0},
-    ):
+    wrong: list[Callable[[], HilosSession]] = [
+        lambda: HilosSession(KEY, base_url="x"),
+        lambda: HilosSession(KEY, account="a b"),
+        lambda: HilosSession(KEY, auth_header="a b"),
+        lambda: HilosSession(KEY, timeout=0),
+    ]
+    for make in wrong:
         with pytest.raises(ValueError, match="=") as caught:
-            HilosSession(KEY, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+            make()
         assert KEY not in f"{caught.value!r}"
 
 

@@ -146,7 +146,7 @@ async def test_another_event_loop_is_told_so() -> None:
         await hilos.get_execution(ID)
 
         def elsewhere() -> None:
-            asyncio.run(hilos.get_execution(ID))  # type: ignore[arg-type]  # a coroutine is one
+            asyncio.run(hilos.get_execution(ID))
 
         with pytest.raises(RuntimeError, match="another event loop"):
             await asyncio.to_thread(elsewhere)
