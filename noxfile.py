@@ -35,7 +35,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the suite on the lowest versions that pyproject.toml admits."""
     # A built wheel, not the work tree: what users install is tested too.
-    install(session, "tests", f".[{EXTRAS}]")
+    install(session, "lowest", f".[{EXTRAS}]")
     session.install("--requirement", LOWEST)
     session.run("python", "-m", "pip", "check", silent=True)
     session.run("pytest", *session.posargs)

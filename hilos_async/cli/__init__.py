@@ -7,17 +7,15 @@ broken pipe without a word. Refuses to know what a command does and how a table 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hilos_async._version import __version__
-from hilos_async.cli import _check, _connection, _demo, _get, _show
+from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _show, _watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main"]
-
-_INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number
 
 _EPILOG = """\
 environment:
@@ -39,6 +37,17 @@ Data goes to standard output; progress and messages go to standard error.
 """
 
 
+class _Command(Protocol):
+    """The module of a command."""
+
+    @property
+    def SUMMARY(self) -> str: ...  # noqa: N802 - a module's constant
+    @property
+    def DESCRIPTION(self) -> str: ...  # noqa: N802
+    def configure(self, parser: argparse.ArgumentParser, /) -> None: ...
+    def run(self, options: argparse.Namespace, /) -> int: ...
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code, as ``hilos --help`` lists them."""
     try:
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         _show.end_line()
-        return _INTERRUPTED
+        return _show.INTERRUPTED
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -74,24 +83,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hilos_async {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], summary: str, description: str
-    ) -> argparse.ArgumentParser:
+    def add(module: _Command, name: str, *, asks: bool = True) -> None:
         command = commands.add_parser(
             name,
-            help=summary,
-            description=description,
+            help=module.SUMMARY,
+            description=module.DESCRIPTION,
             epilog="`hilos --help` lists the environment variables and the exit codes.",
             allow_abbrev=False,
         )
-        command.set_defaults(run=run)
-        return command
+        command.set_defaults(run=module.run)
+        module.configure(command)
+        if asks:
+            _connection.configure(command)
 
-    demo = add("demo", _demo.run, _demo.SUMMARY, _demo.DESCRIPTION)
-    _demo.configure(demo)
-    get = add("get", _get.run, _get.SUMMARY, _get.DESCRIPTION)
-    _get.configure(get)
-    _connection.configure(get)
-    check = add("check", _check.run, _check.SUMMARY, _check.DESCRIPTION)
-    _connection.configure(check)
+    add(_demo, "demo", asks=False)
+    add(_get, "get")
+    add(_check, "check")
+    add(_gather, "gather")
+    add(_watch, "watch")
+    add(_export, "export")
     return parser

@@ -39,6 +39,10 @@ _NOBODY = UUID(int=0)
 _TIMEOUT = 20.0
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: it takes what every asking command takes."""
+
+
 def run(options: argparse.Namespace) -> int:
     """Ask once, print the verdict, and give it as exit code."""
     connection = connect(options, retry=RetryPolicy(attempts=2), attempt_timeout=10.0)

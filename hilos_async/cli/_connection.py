@@ -1,6 +1,6 @@
 """From options and environment to a session: whom to ask, with which key, and who said so.
 
-Knows the three options that every asking command has, and the order in which they and the
+Knows the options that asking commands have, and the order in which they and the
 environment count. Refuses to take a key from the command line, and to print one.
 """
 
@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Unpack
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Unpack
 
 from hilos_async import _config
+from hilos_async._pacing import RateLimit
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.session import HilosSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilos_async.session import Options
+    from hilos_async._options import Options
+
+
+_UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3_600.0, "day": 86_400.0}
+_WORDS: Final[dict[str, Literal["learn", "off"]]] = {"learn": "learn", "off": "off"}
+_RATE: Final = re.compile(
+    r"(?P<requests>\d{1,9}(?:\.\d{1,6})?)(?:/(?P<unit>s|min|h|day))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(options: argparse.Namespace, **session_options: Unpack[Options]) -> Connection:
+def configure_pace(parser: argparse.ArgumentParser) -> None:
+    """Give a command that asks much the options that say how fast."""
+    parser.add_argument(
+        "--pace",
+        type=_pace,
+        metavar="RATE|learn|off",
+        help="at most so many requests: 5 or 5/s, 600/min, 1000/h; learn finds the limit out "
+        "(default: 5/s for ActiveCampaign, else learn)",
+    )
+    parser.add_argument(
+        "--max-concurrency",
+        type=_whole,
+        default=50,
+        metavar="N",
+        help="at most so many requests at once (default: 50)",
+    )
+
+
+def connect(
+    options: argparse.Namespace,
+    *,
+    pace: RateLimit | Literal["learn", "off"] | None = None,
+    **session_options: Unpack[Options],
+) -> Connection:
     """Make the session that options and environment describe; nothing is sent.
 
     Raises ``CommandError`` that says what was wrong, and where it came from.
@@ -65,7 +97,7 @@ def connect(options: argparse.Namespace, **session_options: Unpack[Options]) -> 
     except ValueError as error:
         raise CommandError(f"{error} (it came from {url_from})", USAGE) from error
     try:
-        session = HilosSession(base_url=url, **session_options)
+        session = HilosSession(base_url=url, pace=pace, **session_options)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     key_from = "HILOS_API_KEY" if os.environ.get("HILOS_API_KEY") else "HILOS_API_TOKEN"
@@ -87,6 +119,21 @@ def _seconds(text: str) -> float:
         return _config.positive("--timeout", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
+
+
+def _pace(text: str) -> RateLimit | Literal["learn", "off"]:
+    if text in _WORDS:
+        return _WORDS[text]
+    found = _RATE.fullmatch(text)
+    if found is not None and float(found["requests"]) > 0:
+        return RateLimit(float(found["requests"]), per=_UNITS[found["unit"] or "s"])
+    raise argparse.ArgumentTypeError(f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, learn or off")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 class _NoKeyHere(argparse.Action):

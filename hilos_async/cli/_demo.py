@@ -20,7 +20,7 @@ from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
 
 if TYPE_CHECKING:
     from hilos_async._batch import ExecutionBatch
-    from hilos_async.session import Stats
+    from hilos_async._gate import Stats
     from hilos_async.testing import FakeHilos
 
 SUMMARY = "fetch 500 executions from a server on this machine that limits and fails"

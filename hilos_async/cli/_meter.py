@@ -41,9 +41,10 @@ class Meter:
     """Shows the progress of one batch while its ``with`` block runs.
 
     ``heard`` is for the batch's ``on_progress``; ``keep`` leaves the last state on the terminal.
+    ``total`` is ``None`` where only the progress will tell it; nothing is shown before.
     """
 
-    def __init__(self, total: int, session: HilosSession, *, keep: bool = False) -> None:
+    def __init__(self, total: int | None, session: HilosSession, *, keep: bool = False) -> None:
         self._total = total
         self._session = session
         self._keep = keep
@@ -56,6 +57,7 @@ class Meter:
     def heard(self, progress: Progress) -> None:
         """Hear how far the batch is; drawn at the next turn."""
         self._progress = progress
+        self._total = progress.total
 
     def __enter__(self) -> Self:
         first = _FIRST_DRAWING if self._is_terminal else _FIRST_LINE
@@ -79,9 +81,10 @@ class Meter:
 
     def _turn(self) -> None:
         try:
-            if self._display is None:
-                self._display = _display(self._total, self._is_terminal, self._keep)
-            self._draw(self._display)
+            if self._total:
+                if self._display is None:
+                    self._display = _display(self._total, self._is_terminal, self._keep)
+                self._draw(self._display)
         except OSError:
             return  # nobody can see it: let the work go on unseen
         elapsed = self._loop.time() - self._started
@@ -93,13 +96,13 @@ class Meter:
         done = self._progress.done if self._progress else 0
         failed = self._progress.failed if self._progress else 0
         display.draw(
-            done, words(done, failed, self._total, elapsed, self._session.stats.paused_for)
+            done, words(done, failed, self._total or 0, elapsed, self._session.stats.paused_for)
         )
 
 
 def words(done: int, failed: int, total: int, elapsed: float, paused_for: float) -> str:
     """The state of a batch in words, short enough to stand beside a bar."""
-    parts = [f"{done} of {total}"]
+    parts = [f"{done:,} of {total:,}"]
     if done == 0 or done >= total:
         parts.append(duration(elapsed))
     else:
@@ -107,7 +110,7 @@ def words(done: int, failed: int, total: int, elapsed: float, paused_for: float)
         parts += [f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"]
         parts += [f"{duration((total - done) / rate)} left"]
     if failed:
-        parts.append(f"{failed} failed")
+        parts.append(f"{failed:,} failed")
     if paused_for:
         parts.append(f"paused for {duration(paused_for)}")
     return ", ".join(parts)

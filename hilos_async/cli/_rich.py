@@ -1,4 +1,4 @@
-"""Tables and a progress bar as rich draws them.
+"""Tables, a progress bar and a live table as rich draws them.
 
 The only place that imports rich, and itself imported only where rich is known to be there. Text is
 never read as rich's markup: flows may be called "[red]".
@@ -8,18 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hilos_async.cli._board import Row
     from hilos_async.cli._show import Column
 
 _BAR = 20  # narrow enough for the words and a ^C to stand beside it
-_STYLES = {"COMPLETED": "green", "RUNNING": "cyan", "CANCELED": "red", "PAUSED": "yellow"}
+_SHORT_BAR = 12
+_SHORT_STATUS = 13
+_GAP = 2
+_NARROW = 100  # columns; below, a long status is cut so that the flow's name has room
+_STYLES = {
+    "COMPLETED": "green",
+    "RUNNING": "cyan",
+    "CANCELED": "red",
+    "PAUSED": "yellow",
+    "not found": "red",
+    "no id": "red",
+    "no answer": "yellow",
+}
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], gap: int) -> str:
@@ -45,12 +59,23 @@ def _cell(text: str) -> Text:
     return cell
 
 
+def _bar(share: float, width: int, style: str) -> Text:
+    """A bar that can be read without colours, and in a copy of the screen."""
+    filled = int(width * share)
+    return Text("━" * filled, style=style).append("─" * (width - filled), style="dim")
+
+
+class _BarColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return _bar(task.percentage / 100, _BAR, "blue")
+
+
 class Bar:
     """A progress bar on standard error."""
 
     def __init__(self, total: int, *, keep: bool) -> None:
         self._progress = Progress(
-            BarColumn(bar_width=_BAR),
+            _BarColumn(),
             TextColumn("{task.description}", markup=False),
             console=Console(stderr=True),
             auto_refresh=False,
@@ -66,3 +91,56 @@ class Bar:
     def close(self) -> None:
         """Stop: leave the last state or nothing, as was asked."""
         self._progress.stop()
+
+
+class LiveTable:
+    """A table on standard output that is drawn over itself, one row with a bar for each execution."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._live.start()
+
+    def draw(self, rows: Sequence[Row], foot: str) -> None:
+        """Show the rows, as many as the terminal has lines: first what moves and has moved last."""
+        room = max(1, self._console.height - 4)  # header, foot, what is hidden, the cursor's line
+        hidden = 0
+        if len(rows) > room:
+            order = sorted(range(len(rows)), key=lambda at: (rows[at].ended, -rows[at].moved))
+            hidden = len(rows) - room
+            rows = [rows[at] for at in sorted(order[:room])]
+        below = [Text(f"and {hidden:,} more", style="dim")] if hidden else []
+        feet = Text(foot, style="dim", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(self._table(rows), *below, feet), refresh=True)
+
+    def _table(self, rows: Sequence[Row]) -> Table:
+        columns = self._console.width
+        ids = max(len(row.id) for row in rows)
+        completed = max(len("completed"), *(len(row.completed) for row in rows))
+        status = max(len("status"), *(len(row.status) for row in rows))
+        if columns < _NARROW:
+            status = min(status, _SHORT_STATUS)
+        # Only the name of the flow gives way.
+        flow = max(0, columns - (ids + status + _SHORT_BAR + 4 + completed + 5 * _GAP))
+        drawn = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+        drawn.add_column("id", width=ids)
+        drawn.add_column("flow", width=min(flow, max(4, *(len(row.flow) for row in rows))))
+        drawn.add_column("status", width=status)
+        drawn.add_column("done", width=_SHORT_BAR)
+        drawn.add_column("", width=4, justify="right")
+        drawn.add_column("completed", width=completed, justify="right")
+        for row in rows:
+            style = _STYLES.get(row.status, "")
+            drawn.add_row(
+                Text(row.id, style="dim"),
+                Text(row.flow, no_wrap=True, overflow="ellipsis"),
+                Text(row.status, style=style, no_wrap=True, overflow="ellipsis"),
+                _bar(row.done, _SHORT_BAR, style or "blue"),
+                Text(f"{row.done:.0%}" if row.flow else ""),
+                Text(row.completed),
+            )
+        return drawn
+
+    def close(self) -> None:
+        """Leave the last state and give the cursor back."""
+        self._live.stop()

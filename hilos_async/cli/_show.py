@@ -25,7 +25,8 @@ FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 UNREACHABLE: Final = 4
-_BROKEN_PIPE: Final = 141  # as a shell counts it: 128 and the signal's number
+INTERRUPTED: Final = 130  # as a shell counts it: 128 and the signal's number
+_BROKEN_PIPE: Final = 141
 
 _GAP: Final = 2
 # Control characters, line separators, and what turns the direction of writing round.

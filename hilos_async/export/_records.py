@@ -1,0 +1,276 @@
+"""The NDJSON file of an export: one line for each id; of two lines of one id the later one counts.
+
+Knows lines: how one is appended whole, what a crash can leave of the last one, where each id's line
+is. Refuses to know who asks for executions, and to touch a file that is no export.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import msgspec
+
+from hilos_async import _config
+from hilos_async.enums import FlowExecutionStatus
+from hilos_async.errors import InvalidIdError, StatusError
+from hilos_async.export._files import ExportError, replacing, sync_directory
+from hilos_async.models import FlowExecution
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+    from pathlib import Path
+
+    from hilos_async._stream import Lookup
+    from hilos_async.errors import HilosError
+
+Key = bytes | str
+"""An id in 16 bytes, a third of a ``UUID``'s memory; or the text that is none."""
+
+_BEGINNING: Final = b'{"id":"'
+# Characters that JSON may hold as they are, and at which Python's str.splitlines ends a line.
+_SEPARATORS: Final = [
+    (character.encode(), f"\\u{ord(character):04x}".encode()) for character in "\x85\u2028\u2029"
+]
+
+
+class ErrorNote(msgspec.Struct, frozen=True):
+    """A failed lookup as a line tells it; ``status`` is the HTTP status, if there was one."""
+
+    type: str
+    message: str
+    status: int | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of an export: an id with its execution or its error."""
+
+    id: str
+    execution: FlowExecution | None = None
+    error: ErrorNote | None = None
+
+    @classmethod
+    def of(cls, lookup: Lookup) -> Record:
+        """The line that tells what became of a lookup."""
+        return cls(id=text_of(lookup.id), execution=lookup.execution, error=_note(lookup.error))
+
+    def to_line(self) -> bytes:
+        """The record as JSON and a newline, the only one that any reader can find in it."""
+        line = msgspec.json.encode(self)
+        for separator, escaped in _SEPARATORS:
+            line = line.replace(separator, escaped)
+        return line + b"\n"
+
+
+def _note(error: HilosError | None) -> ErrorNote | None:
+    if error is None:
+        return None
+    status = error.status if isinstance(error, StatusError) else None
+    return ErrorNote(type(error).__name__, str(error), status)
+
+
+def text_of(given: object) -> str:
+    """An id as a line has it: JSON has no half of a surrogate pair, a command line may."""
+    return str(given).encode(errors="replace").decode()
+
+
+def key_of(given: object) -> Key:
+    """What tells ids apart: all spellings of a UUID are one."""
+    try:
+        return _config.parse_id(given).bytes
+    except InvalidIdError:
+        return text_of(given)
+
+
+def id_of(key: Key) -> UUID | str:
+    """The id to ask for."""
+    return UUID(bytes=key) if isinstance(key, bytes) else key
+
+
+class _Glimpsed(msgspec.Struct, frozen=True):
+    status: FlowExecutionStatus
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """What has to be known of each line there is: the rest is skipped, which is quicker."""
+
+    id: str
+    execution: _Glimpsed | None = None
+    error: ErrorNote | None = None
+
+
+_line_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(Record)
+
+
+class Records:
+    """The file, open for appending, and an index of the ids in it: some 130 bytes of memory each.
+
+    Reading it mends what a crash may leave: a torn last line is cut off, and a line that a power cut
+    has damaged counts as not there. Raises ``ExportError`` for a file that is no export, and
+    ``OSError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places: dict[Key, int] = {}
+        self._errors: set[Key] = set()
+        self._unended: set[Key] = set()
+        self._end = 0
+        self._superseded = 0  # lines that do not count
+        is_new = not path.exists()
+        if not is_new and not path.is_file():
+            raise ExportError(f"{path} is no regular file", path=path)
+        self._file = path.open("ab", buffering=0)
+        try:
+            self._read()
+            if is_new:
+                sync_directory(path.parent)
+        except BaseException:
+            self._file.close()
+            raise
+
+    # --- what is there
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def is_settled(self, key: Key, *, retry_errors: bool, refresh: bool) -> bool:
+        """Whether an id need not be asked: it is there, and is not to be asked again."""
+        if key not in self._places:
+            return False
+        if isinstance(key, str):
+            return True  # it will not become an id
+        return not (retry_errors and key in self._errors) and not (refresh and key in self._unended)
+
+    def errors_among(self, keys: Container[Key]) -> int:
+        """How many of these ids have ended in an error."""
+        return sum(key in keys for key in self._errors)
+
+    def in_order(self, keys: Iterable[Key], also: Container[Key]) -> Iterator[Record]:
+        """The records of these ids in their order, then those of whatever is not in ``also``."""
+        others = (key for key in self._places if key not in also)
+        with self.path.open("rb") as file:
+            for key in chain(keys, others):
+                file.seek(self._places[key])
+                try:
+                    yield _decoder.decode(file.readline())
+                except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+                    raise self._not_ours(
+                        f"the line of {id_of(key)} cannot be read: {error}"
+                    ) from error
+
+    # --- reading
+
+    def _read(self) -> None:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    self._index(line, number)
+                    self._end += len(line)
+                else:
+                    self._mend(line, number)
+
+    def _index(self, line: bytes, number: int) -> None:
+        try:
+            seen = _line_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            seen = None
+        if seen is not None and (seen.execution is None) is not (seen.error is None):
+            is_unended = seen.execution is not None and not seen.execution.status.is_terminal
+            self._place(key_of(seen.id), seen.error is not None, is_unended)
+        elif _is_damaged(line) and seen is None:
+            self._superseded += 1
+        else:
+            raise self._not_ours(f"its line {number} is none of an export")
+
+    def _mend(self, line: bytes, number: int) -> None:
+        """Cut off a torn last line; one that lacks nothing but its newline is completed."""
+        try:
+            _line_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            if not _is_damaged(line):
+                raise self._not_ours(f"its line {number} is none of an export") from None
+            self._file.truncate(self._end)
+        else:
+            self._index(line, number)
+            self._file.write(b"\n")
+            self._end += len(line) + 1
+
+    def _not_ours(self, why: str) -> ExportError:
+        return ExportError(
+            f"{self.path} is there, and {why}: it is left as it is; choose another name, or move it "
+            "away",
+            path=self.path,
+        )
+
+    # --- writing
+
+    def append(self, lookup: Lookup) -> None:
+        """Add the line of one lookup, with one write: a killed process leaves no half of it behind.
+
+        (A full disk may; then it is cut off at once, and a power cut may, which reading mends.)
+        """
+        line = Record.of(lookup).to_line()
+        written = 0
+        try:
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._end)
+            raise
+        execution = lookup.execution
+        is_unended = execution is not None and not execution.is_terminal
+        self._place(key_of(lookup.id), execution is None, is_unended)
+        self._end += len(line)
+
+    def _place(self, key: Key, is_error: bool, is_unended: bool) -> None:
+        """Remember where the line of an id begins: at the end, as it is now."""
+        self._superseded += key in self._places
+        self._places[key] = self._end
+        for keys, belongs in ((self._errors, is_error), (self._unended, is_unended)):
+            if belongs:
+                keys.add(key)
+            else:
+                keys.discard(key)
+
+    def sync(self) -> None:
+        """Put on the disk what only the system has so far: it survives a kill, but no power cut."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file for appending, all of it on the disk."""
+        if not self._file.closed:
+            with self._file:
+                self.sync()
+
+    def compact(self) -> None:
+        """Leave one line for each id, in one step; the file must be closed for appending.
+
+        Until that step the old file stands, in which the later line of an id counts.
+        """
+        if not self._superseded:
+            return
+        places: dict[Key, int] = {}
+        end = 0
+        with self.path.open("rb") as source, replacing(self.path) as target:
+            for key, place in sorted(self._places.items(), key=lambda item: item[1]):
+                source.seek(place)
+                places[key] = end
+                end += target.write(source.readline())
+        self._places, self._end, self._superseded = places, end, 0
+
+
+def _is_damaged(line: bytes) -> bool:
+    """Whether a line that is no JSON can be what is left of one of ours.
+
+    A kill or a full disk leaves the beginning of a line, a power cut zeros, an editor a blank line.
+    """
+    return line.startswith(_BEGINNING) or _BEGINNING.startswith(line.rstrip()) or b"\0" in line

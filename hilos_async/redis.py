@@ -1,0 +1,425 @@
+"""RedisPacer: one limit for a whole fleet, reckoned in Redis or Valkey.
+
+Knows how to ask the script beside it for slots, what the script wants to hear, and what to do while
+Redis is gone. Refuses to know HTTP, and which client library it is given: it imports none. How slots
+are spaced and a limit is learned stands in ``_redis_pace.lua``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import math
+import sys
+import time
+from collections import deque
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from hilos_async import _config, _learning, _pacing
+from hilos_async._pacing import Pace, Pause, RateLimit, Reply, Slots
+from hilos_async.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from hilos_async._pacing import Quota
+
+__all__ = ["AsyncRedis", "RedisPacer"]
+
+_PAD: Final = 0.01  # what the even spacing leaves of the limit: a slot that comes late fits in
+_BLOCK: Final = 0.05  # seconds of slots that one call may reserve, and of use that ask for them
+_ANSWERS_IN: Final = 0.5  # seconds that a call may take
+_ASK_AGAIN: Final = 1.0  # seconds between two calls while Redis is gone
+_SEEN: Final = 60.0  # seconds after its last slot that a process counts to those that share
+_KEPT: Final = 172_800  # seconds; a nightly job finds what the last one learned
+_UNTOLD: Final = 1_000  # requests that are kept for Redis while it is gone
+_LATEST: Final = 0.5  # share of a window by which a slow reply may look late, as in _pacing.py
+_MUCH_FASTER: Final = 0.9
+_ABOUT_NOW: Final = 0.01  # seconds; a slot that lies no longer ago may still be used
+
+
+def _script() -> str:
+    theirs = ["FIRST_RATE", "RISK", "RISKED_SHARE", "EXPLAINS", "LOG"]
+    theirs += ["MORE", "FIRST_TRY", "TRY_COST", "LONGEST_TRY"]
+    numbers = {name: getattr(_learning, f"_{name}") for name in theirs}
+    numbers |= {name: getattr(_pacing, f"_{name}") for name in ("CATCH_UP", "CATCH_UP_SLOTS")}
+    numbers |= {"PAD": _PAD, "BLOCK": _BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
+    head = "".join(f"local {name} = {number!r}\n" for name, number in numbers.items())
+    return head + files("hilos_async").joinpath("_redis_pace.lua").read_text("utf-8")
+
+
+_SCRIPT: Final = _script()
+_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+class AsyncRedis(Protocol):
+    """What is needed of a client: ``redis.asyncio`` and ``valkey.asyncio`` have it, clusters too."""
+
+    def execute_command(self, *args: str | int | bytes) -> Awaitable[object]:
+        """Send one command and return the reply."""
+        ...
+
+
+class _Report(msgspec.Struct, omit_defaults=True):
+    """What the script is told; times are seconds before the call (``pause``: from it on)."""
+
+    id: str
+    slots: int
+    number: int  # of the next slot
+    limit: tuple[float, float] | None = None  # the one given; otherwise Redis learns it
+    known: tuple[float, float] | None = None  # learned earlier, should Redis have lost it
+    announced: tuple[float, float] | None = None  # by header fields
+    # Slot, when it arrived at the latest, and when it was sent if it was accepted.
+    ended: list[list[float]] = []
+    refused: list[list[float]] = []  # sent, received, and Retry-After if there was one
+    trip: float | None = None  # mean seconds that the accepted took
+    pause: float = 0.0
+
+
+class _Answer(msgspec.Struct):
+    """What the script says; ``wait`` and ``pause`` are seconds from the call on."""
+
+    slots: int
+    wait: float
+    interval: float
+    pause: float
+    processes: int
+    limit: tuple[float, float] | None = None
+
+
+class _Slot(NamedTuple):
+    number: int
+    at: float
+
+
+class _Ended(NamedTuple):
+    slot: int
+    reply: Reply
+
+
+class RedisPacer:
+    """Paces all processes that share a Redis or Valkey as if they were one.
+
+    ``client``: a ``redis.asyncio`` or ``valkey.asyncio`` client; closing it stays the caller's.
+    ``limit``: what all of them together keep just below; ``None`` learns it for all of them from
+    refusals, as ``pace="learn"`` does in one process. All give the same.
+    ``key``: the name of the budget. By default a digest of base URL and API key, so that sessions
+    share a budget when both are the same. It can be read in Redis: never the API key itself.
+    ``on_outage``: what happens while Redis is gone or takes longer than half a second. ``"raise"``:
+    lookups fail with a ``TransportError`` whose ``transient`` is false. ``"share"``: this process goes
+    on with its share of the last limit, which is the limit divided by the processes that were active
+    in the last minute; before the first contact there is none, and lookups fail. Either way Redis is
+    asked again at most once a second.
+
+    In Redis are four keys that begin with ``hilos_async:{key}``, in one slot of a cluster, and that
+    expire two days after their last use. Redis 5 or any Valkey does. Raises ``TypeError`` or
+    ``ValueError`` for an argument that cannot work, a synchronous client among them.
+    """
+
+    def __init__(
+        self,
+        client: AsyncRedis,
+        limit: RateLimit | None = None,
+        *,
+        key: str | None = None,
+        on_outage: Literal["raise", "share"] = "raise",
+    ) -> None:
+        if not inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise TypeError(
+                f"client={type(client).__module__}.{type(client).__qualname__} is no asyncio client: "
+                "give redis.asyncio.Redis(...) or valkey.asyncio.Valkey(...)"
+            )
+        if limit is not None:
+            _config.instance("limit", limit, RateLimit)
+        if on_outage not in ("raise", "share"):
+            raise ValueError(f"on_outage={on_outage!r} must be 'raise' or 'share'")
+        self._client = client
+        self._given = limit
+        self._key = None if key is None else _checked_key(key)
+        self._shares = on_outage == "share"
+        self._clock = time.monotonic
+        self._scope: str | None = None
+        self._id = uuid4().hex[:12]
+        # what Redis said
+        self._limit = limit
+        self._interval: float | None = None
+        self._processes = 1
+        self._slots: deque[_Slot] = deque()  # reserved, and not used yet
+        # what it shall hear
+        self._pause = Pause()
+        self._ended: list[_Ended] = []
+        self._recent: deque[_Ended] = deque(maxlen=_UNTOLD)  # told already
+        self._trips = Slots()  # for what it knows of how long a reply takes
+        self._refused: list[Reply] = []
+        self._announced: RateLimit | None = None
+        self._announced_told: RateLimit | None = None
+        self._trusts_remaining = True
+        self._sent: deque[float] = deque()  # departures of the last moment
+        self._flying: dict[float, int] = {}  # slots by departure
+        self._number = 0  # of slots until now
+        self._last = _Slot(0, 0.0)  # the slot that was given out last
+        # how the asking goes
+        self._call: asyncio.Task[None] | None = None
+        self._is_urgent = False
+        self._outage: BaseException | None = None
+        self._ask_again = 0.0
+        self._joined_until = 0.0  # a process that comes back keeps to its share as well until then
+
+    def bind(self, scope: str) -> None:
+        """Hear whose limit this is.
+
+        Raises ``ValueError`` if there is another one already, and no ``key`` says that they are one.
+        """
+        if self._key is None and self._scope not in (None, scope):
+            raise ValueError(
+                "this RedisPacer serves another base URL or API key already: make one RedisPacer for "
+                "each, or give it key= if the server counts them as one"
+            )
+        self._scope = scope
+
+    async def reserve(self) -> float:
+        """Reserve the next slot of the fleet and return its time.
+
+        One call of Redis, or none while a block of slots lasts: a process that uses many gets those
+        of 50 ms at once. Cancelled meanwhile, the slot is kept for the next who asks. Raises
+        ``TransportError`` in an outage, as ``on_outage`` says.
+        """
+        now = self._clock()
+        while self._slots and self._slots[0].at < now - _ABOUT_NOW:
+            self._slots.popleft()  # nobody came for it in time
+        while not self._slots:
+            now = self._clock()
+            if self._outage is not None and (self._shares or now < self._ask_again):
+                if now >= self._ask_again:
+                    self._ask(0)
+                return self._alone(self._outage, now)
+            await asyncio.shield(self._ask(self._block(now)))
+            if self._outage is not None and not self._slots:
+                return self._alone(self._outage, self._clock())
+        slot = self._slots.popleft()
+        if slot.at < self._joined_until:
+            slot = slot._replace(at=max(slot.at, self._last.at + self._share()))
+        self._last = slot
+        return slot.at
+
+    def sent(self, at: float) -> None:
+        """Hear that a request left."""
+        self._sent.append(at)
+        self._flying[at] = self._last.number
+
+    def report(self, reply: Reply) -> None:
+        """Hear how a request ended.
+
+        A refusal pauses this process at once and the others as soon as Redis has heard of it, which
+        takes a call in the background. All else goes along when the next slot is reserved.
+        """
+        if reply.quota is not None and self._given is None:
+            self._hear(reply, reply.quota)
+        self._end(reply)
+        if reply.verdict == "accepted":
+            self._pause.accepted()
+        elif reply.verdict == "busy":
+            self._pause.begin(reply, 1.0)
+        elif reply.verdict == "refused":
+            self._refuse(reply)
+        # In a pause nobody reserves, and at its end Redis must know all that was accepted.
+        tells = self._given is None and reply.received < self._pause.until
+        if tells or reply.verdict in ("refused", "busy"):
+            self._is_urgent = True
+            if self._outage is None:
+                self._ask(0)
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends, as far as this process knows: the longest of its own and the fleet's."""
+        return self._pause.until
+
+    def pace(self) -> Pace:
+        """The state of the whole fleet, as Redis told it last; in an outage, this process's share.
+
+        No rate before Redis has answered, and none while no limit has been met.
+        """
+        rate = None
+        if self._interval is not None and self._outage is not None:
+            rate = 1 / self._share()
+        elif self._interval is not None and self._limit is not None:
+            rate = 1 / self._interval
+        return Pace(rate=rate, limit=self._limit)
+
+    def _end(self, reply: Reply) -> None:
+        slot = self._flying.pop(reply.sent, None)
+        if slot is not None:
+            self._ended.append(_Ended(slot, reply))
+        fastest = self._trips.fastest
+        self._trips.replied(reply)
+        if self._trips.fastest < _MUCH_FASTER * fastest:
+            # Those before it, on connections that were being made, arrived later than we said.
+            self._ended[:0] = self._recent
+            self._recent.clear()
+
+    def _arrived(self, reply: Reply) -> float:
+        """When a request had arrived at the latest: as long before its reply as the fastest takes."""
+        arrived = reply.received - self._trips.fastest
+        if self._limit is not None:
+            arrived = min(arrived, reply.sent + _LATEST * self._limit.per)
+        return max(arrived, reply.sent)
+
+    def _block(self, now: float) -> int:
+        """How many slots to reserve: what this process used in the time that a block may last."""
+        while self._sent and self._sent[0] < now - _BLOCK:
+            self._sent.popleft()
+        return max(1, len(self._sent))
+
+    def _share(self) -> float:
+        """Seconds between two requests of this process when nobody tells it about the others."""
+        assert self._interval is not None
+        if self._limit is None:
+            return self._interval * self._processes
+        # A whole number in a window: the shares of all, in whatever phase, then fit into it.
+        share = self._limit.requests / self._processes
+        return self._limit.per / (math.floor(share) if share >= 1 else share) * (1 + _PAD)
+
+    def _alone(self, outage: BaseException, now: float) -> float:
+        if self._shares and self._interval is not None:
+            at = max(now, self._pause.until, self._last.at + self._share())
+            self._number += 1
+            self._last = _Slot(self._number, at)
+            return at
+        missing = " and has not answered yet, so that there is no share" if self._shares else ""
+        raise TransportError(
+            f"no slot from Redis, which fails{missing} ({type(outage).__name__}: {outage}): nothing is "
+            "sent without the fleet's pace; bring Redis back"
+            + ("" if self._shares else ", or go on with RedisPacer(on_outage='share')"),
+            transient=False,
+        ) from outage
+
+    def _refuse(self, reply: Reply) -> None:
+        self._pause.begin(reply, self._limit.per if self._limit is not None else 1.0)
+        if self._given is None:
+            self._refused.append(reply)
+
+    def _hear(self, reply: Reply, quota: Quota) -> None:
+        """As LearningPacer does, but that Redis takes over what is announced."""
+        if quota.requests and quota.per:
+            self._announced = RateLimit(quota.requests, quota.per)
+        if reply.verdict == "refused":
+            self._trusts_remaining &= not quota.remaining
+        elif (
+            self._limit is None and self._trusts_remaining and quota.remaining == 0 and quota.reset
+        ):
+            wait = quota.reset
+            self._refuse(
+                msgspec.structs.replace(reply, verdict="refused", retry_after=wait, wait=wait)
+            )
+
+    def _ask(self, slots: int) -> asyncio.Task[None]:
+        """Start a call, unless one is under way; whoever waits for it may be cancelled, it is not."""
+        if self._call is None or self._call.done():
+            self._call = asyncio.get_running_loop().create_task(self._exchange(slots))
+        return self._call
+
+    async def _exchange(self, slots: int) -> None:
+        while True:
+            self._is_urgent = False
+            ended, refused, announced = self._ended, self._refused, self._announced
+            began = self._clock()
+            report = self._new_report(slots, began)
+            self._ended, self._refused = [], []
+            try:
+                async with asyncio.timeout(_ANSWERS_IN):
+                    answer = await self._run(msgspec.json.encode(report))
+            except _redis_errors() as error:
+                # It may have been heard; the script takes no harm from hearing it twice.
+                self._ended = (ended + self._ended)[-_UNTOLD:]
+                self._refused = (refused + self._refused)[-_UNTOLD:]
+                self._outage, self._ask_again = error, self._clock() + _ASK_AGAIN
+                return
+            self._recent += ended
+            self._announced_told = announced
+            self._take(answer, self._clock())
+            if not self._is_urgent:
+                return
+            slots = 0
+
+    def _new_report(self, slots: int, now: float) -> _Report:
+        report = _Report(self._id, slots, self._number + 1)
+        report.pause = max(0.0, self._pause.until - now)
+        for slot, reply in self._ended:
+            sent = [now - reply.sent] if reply.verdict == "accepted" else []
+            report.ended.append([slot, now - self._arrived(reply), *sent])
+        if self._given is not None:
+            report.limit = _pair(self._given)
+            return report
+        report.known = _pair(self._limit)
+        if self._announced != self._announced_told:
+            report.announced = _pair(self._announced)
+        trips = [r.received - r.sent for _, r in self._ended if r.verdict == "accepted"]
+        if trips:
+            report.trip = sum(trips) / len(trips)
+        for reply in self._refused:
+            after = [] if reply.retry_after is None else [reply.retry_after]
+            report.refused.append([now - reply.sent, now - reply.received, *after])
+        return report
+
+    async def _run(self, report: bytes) -> _Answer:
+        name = self._key or self._scope
+        if name is None:
+            raise RuntimeError("this RedisPacer has no budget yet: HilosSession(pace=...) binds it")
+        bucket = f"hilos_async:{{{name}}}"
+        keys = [bucket, *(f"{bucket}:{kind}" for kind in ("processes", "arrivals", "accepted"))]
+        try:
+            answer = await self._client.execute_command("EVALSHA", _SHA, 4, *keys, report)
+        except _redis_errors() as error:
+            # redis-py and valkey-py cut the code off the message and make a class of it.
+            if type(error).__name__ != "NoScriptError" and "NOSCRIPT" not in str(error):
+                raise
+            answer = await self._client.execute_command("EVAL", _SCRIPT, 4, *keys, report)
+        assert isinstance(answer, (str, bytes))  # by the client's decode_responses
+        return msgspec.json.decode(answer, type=_Answer)
+
+    def _take(self, answer: _Answer, ended: float) -> None:
+        if self._outage is not None:
+            self._outage = None
+            # Until the others are back they keep to their shares, and so does this one.
+            self._joined_until = ended + _ASK_AGAIN + _ANSWERS_IN if self._shares else 0.0
+        self._interval = answer.interval
+        if ended >= self._joined_until or answer.processes > self._processes:
+            self._processes = (
+                answer.processes
+            )  # a Redis that was restarted has yet to see the others
+        if self._given is None:
+            self._limit = None if answer.limit is None else RateLimit(*answer.limit)
+        if answer.pause > 0:
+            self._pause.until = max(self._pause.until, ended + answer.pause)
+        for nth in range(answer.slots):
+            self._number += 1
+            # Counted from the end of the call: never early, whenever in it Redis read its clock.
+            self._slots.append(_Slot(self._number, ended + answer.wait + nth * answer.interval))
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"key must be a str, not {type(key).__name__}")
+    # The braces around it make Redis Cluster keep all keys of a budget on one node.
+    if not key or "{" in key or "}" in key:
+        raise ValueError(f"key={key!r} must be a name that is not empty and has no braces in it")
+    return key
+
+
+def _pair(limit: RateLimit | None) -> tuple[float, float] | None:
+    return None if limit is None else (limit.requests, limit.per)
+
+
+def _redis_errors() -> tuple[type[BaseException], ...]:
+    """The errors of the client libraries that are there, and those of the socket."""
+    found: list[type[BaseException]] = [OSError]
+    for name in ("Redis", "Valkey"):
+        module = sys.modules.get(f"{name.lower()}.exceptions")
+        if module is not None:  # an error of the cluster is none of the others
+            found += [getattr(module, f"{name}{kind}") for kind in ("Error", "ClusterException")]
+    return tuple(found)

@@ -1,0 +1,668 @@
+"""One limit for a fleet, on a real redis-server: shared slots, pause and limit; outages; blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import msgspec
+import pytest
+import redis
+import redis.asyncio
+import valkey.asyncio
+
+from benchmarks import fleet
+from hilos_async import AuthenticationError, HilosSession, Pace, RateLimit, Reply, TransportError
+from hilos_async._pacing import Quota
+from hilos_async.redis import RedisPacer
+from hilos_async.testing import FakeHilos, FakeLimit
+from tests.redis_server import BINARY, MISSING, RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from pathlib import Path
+
+    from hilos_async.redis import AsyncRedis
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(BINARY is None, reason=MISSING)]
+
+KEY = "sk-9f8e7d6c5b4a-very-secret"
+_numbers = itertools.count(1_000)
+SLOW = RateLimit(20)  # slots 50 ms apart: what a call takes does not blur them
+
+
+class Client(redis.asyncio.Redis):
+    """Counts the calls of the script, and lets a test hold them up."""
+
+    calls = 0
+    delay = 0.0
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in ("EVAL", "EVALSHA"):
+            self.calls += 1
+            await asyncio.sleep(self.delay)
+        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(running: RedisServer) -> AsyncIterator[Client]:
+    async with Client(port=running.port) as client:
+        await client.flushall()
+        yield client
+
+
+@asynccontextmanager
+async def own_server() -> AsyncGenerator[tuple[RedisServer, Client]]:
+    """A server that a test may kill."""
+    with RedisServer() as server:
+        async with Client(port=server.port) as client:
+            yield server, client
+
+
+def bound(
+    client: AsyncRedis, limit: RateLimit | None = SLOW, scope: str = "scope", **options: Any
+) -> RedisPacer:
+    pacer = RedisPacer(client, limit, **options)
+    pacer.bind(scope)
+    return pacer
+
+
+async def reserve_and_leave(pacer: RedisPacer) -> float:
+    at = await pacer.reserve()
+    await asyncio.sleep(at - time.monotonic())
+    pacer.sent(time.monotonic())
+    return at
+
+
+def left(pacer: RedisPacer, ago: float) -> float:
+    """Let a request have left that long ago, in a slot of its own."""
+    pacer._last = pacer._last._replace(number=next(_numbers))
+    at = time.monotonic() - ago
+    pacer.sent(at)
+    return at
+
+
+def accepted(pacer: RedisPacer, ago: float) -> None:
+    sent = left(pacer, ago)
+    pacer.report(Reply("accepted", sent, sent + 0.01))
+
+
+def refused(pacer: RedisPacer, ago: float, retry_after: float | None) -> None:
+    sent = left(pacer, ago)
+    pacer.report(Reply("refused", sent, sent + 0.01, retry_after, retry_after))
+
+
+def taught(pacer: RedisPacer, requests: int = 50) -> None:
+    """Live through the meeting with a limit per second, ten seconds ago."""
+    for number in range(requests):
+        accepted(pacer, 10.9 - 0.8 * number / requests)
+    refused(pacer, 10.0, 1.0)
+
+
+async def learned(pacer: RedisPacer) -> RateLimit | None:
+    await pacer.reserve()
+    return pacer.pace().limit
+
+
+async def pass_time(client: Client, seconds: float) -> None:
+    """Let the bucket believe that so much time has gone by, in steps that are no idleness."""
+    state = msgspec.msgpack.decode(cast(bytes, await client.get("hilos_async:{scope}")))
+    for moment in ("quiet", "pause", "began"):
+        state[moment] -= seconds
+    await client.set("hilos_async:{scope}", msgspec.msgpack.encode(state))
+
+
+# --- slots
+
+
+async def test_slots_of_several_pacers_are_disjoint_and_evenly_spaced(client: Client) -> None:
+    pacers = [bound(client) for _ in range(3)]
+    rounds = [await asyncio.gather(*(p.reserve() for p in pacers)) for _ in range(10)]
+    slots = sorted(itertools.chain(*rounds))
+    interval = 1 / (pacers[0].pace().rate or 0)
+    assert 0.05 < interval < 0.05 * 1.02
+    steps = [round((slot - slots[0]) / interval) for slot in slots]
+    assert steps == list(range(30))
+    assert client.calls == 30 + 1  # the first found no script
+
+
+async def test_a_slot_is_never_early_however_long_the_answer_takes(client: Client) -> None:
+    pacer = bound(client)
+    await pacer.reserve()
+    client.delay = 0.1
+    asked = time.monotonic()
+    assert await pacer.reserve() >= asked + 0.05
+    await asyncio.sleep(0.2)
+    asked = time.monotonic()
+    assert await pacer.reserve() >= asked + 0.09
+
+
+async def test_idle_time_is_not_saved_up_for_a_burst(client: Client) -> None:
+    pacer = bound(client)
+    await pacer.reserve()
+    await asyncio.sleep(0.3)
+    first, second = await pacer.reserve(), await pacer.reserve()
+    assert second - first > 0.04
+
+
+async def test_no_slot_comes_before_the_one_a_window_earlier_has_arrived_a_window_ago(
+    client: Client,
+) -> None:
+    limit = RateLimit(4, per=0.2)
+    one, other = bound(client, limit), bound(client, limit)
+    slots = [await (one, other)[number % 2].reserve() for number in range(4)]
+    for number, late in [(1, 0.0), (2, 0.1)]:  # the third was on its way for 100 ms more
+        pacer = (one, other)[number % 2]
+        pacer._last = pacer._last._replace(number=number // 2 + 1)
+        pacer.sent(slots[number])
+        pacer.report(Reply("accepted", slots[number], slots[number] + 0.01 + late))
+        one._trips.fastest = 0.01
+    slots += [await (one, other)[number % 2].reserve() for number in range(4)]
+    steps = [round((slot - slots[0]) / 0.05) for slot in slots]
+    assert steps == [0, 1, 2, 3, 4, 5, 7, 8]
+
+
+async def test_what_was_told_before_a_reply_was_fast_is_told_again(client: Client) -> None:
+    limit = RateLimit(4, per=0.4)
+    pacer = bound(client, limit)
+    slots: list[float] = []
+    for took in (0.15, 0.01, 0.01, 0.01):  # the first made a connection
+        slots.append(await pacer.reserve())
+        pacer.sent(slots[-1])
+        pacer.report(Reply("accepted", slots[-1], slots[-1] + took))
+    slots += [await pacer.reserve() for _ in range(2)]
+    assert slots[5] - slots[0] > 0.4 + 0.13
+
+
+async def test_a_limit_below_one_per_window_and_one_with_a_fraction(client: Client) -> None:
+    rare = bound(client, RateLimit(0.5))
+    assert 0.49 < (await rare.reserve(), rare.pace().rate or 0)[1] < 0.5
+    # No window of a second may see three: 2.5 is 2.
+    broken = bound(client, RateLimit(2.5), scope="broken")
+    assert 1.9 < (await broken.reserve(), broken.pace().rate or 0)[1] < 2
+
+
+async def test_a_fast_fleet_reserves_blocks_and_asks_for_far_less_than_every_slot(
+    client: Client,
+) -> None:
+    pacers = [bound(client, RateLimit(500)) for _ in range(2)]
+
+    async def use(pacer: RedisPacer) -> list[float]:
+        return [await reserve_and_leave(pacer) for _ in range(150)]
+
+    slots = sorted(itertools.chain(*await asyncio.gather(*map(use, pacers))))
+    assert len(set(slots)) == 300
+    assert client.calls < 300 * 0.6
+    assert slots[-1] - slots[0] >= 299 / 500
+
+
+async def test_the_slots_of_a_block_that_nobody_used_in_time_are_lost(client: Client) -> None:
+    pacer = bound(client, RateLimit(500))
+    while not pacer._slots:
+        await reserve_and_leave(pacer)
+    await asyncio.sleep(0.1)
+    asked = time.monotonic()
+    assert await pacer.reserve() >= asked - 0.02
+
+
+async def test_a_slower_fleet_asks_once_for_each_slot(client: Client) -> None:
+    async with (
+        FakeHilos() as fake,
+        fake.session(pace=RedisPacer(client, RateLimit(100))) as hilos,
+        fake.session(pace=RedisPacer(client, RateLimit(100))) as other,
+    ):
+        ids = [UUID(int=n) for n in range(60)]
+        await asyncio.gather(hilos.gather_executions(ids), other.gather_executions(ids))
+        assert fake.accepted == 120
+    assert client.calls <= 120 * 1.1
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_the_fleet(client: Client) -> None:
+    pacer = bound(client)
+    await pacer.reserve()
+    state = msgspec.msgpack.decode(cast(bytes, await client.get("hilos_async:{scope}")))
+    for moment in ("last", "next", "pause"):
+        state[moment] += 3_600
+    await client.set("hilos_async:{scope}", msgspec.msgpack.encode(state))
+    slots = [await pacer.reserve() for _ in range(3)]
+    assert slots[-1] < time.monotonic() + 1
+    assert slots == sorted(slots)
+
+
+async def test_what_is_kept_expires(client: Client) -> None:
+    pacer = bound(client, None)
+    taught(pacer)
+    await pacer.reserve()
+    names = [name async for name in client.scan_iter()]
+    assert len(names) == 4
+    assert all([0 < await client.ttl(name) <= 172_800 for name in names])
+
+
+# --- who shares
+
+
+async def test_other_scopes_and_keys_never_share_a_bucket(client: Client) -> None:
+    groups = [("a", None), ("b", None), ("a", "mine"), ("a", "yours")]
+    pacers = [bound(client, scope=scope, key=key) for scope, key in groups]
+    slots = [await pacer.reserve() for pacer in pacers]
+    assert slots[-1] - slots[0] < 0.04
+    one = [bound(client, scope=scope, key="one") for scope in ("a", "b")]
+    assert (await one[1].reserve()) - (await one[0].reserve()) < -0.04
+
+
+async def test_sessions_share_by_base_url_and_key_and_redis_never_sees_the_key(
+    client: Client,
+) -> None:
+    async with FakeHilos(KEY) as fake, FakeHilos(KEY) as elsewhere:
+        for server, key in [(fake, KEY), (fake, KEY), (elsewhere, KEY), (fake, KEY + "2")]:
+            async with server.session(token=key, pace=RedisPacer(client)) as hilos:
+                for number in range(3):
+                    with suppress(AuthenticationError):
+                        await hilos.get_execution(UUID(int=number))
+    names = {name async for name in client.scan_iter()}
+    assert len({name.partition(b"}")[0] for name in names}) == 3
+    dump = b"".join([name + cast(bytes, await client.dump(name)) for name in sorted(names)])
+    assert KEY.encode() not in dump
+    assert KEY[3:15].encode() not in dump
+
+
+async def test_a_pacer_serves_one_base_url_and_key_unless_it_has_a_name(client: Client) -> None:
+    pacer = RedisPacer(client)
+    for _ in range(2):
+        HilosSession("one", pace=pacer)
+    with pytest.raises(ValueError, match="make one RedisPacer for each"):
+        HilosSession("another", pace=pacer)
+    named = RedisPacer(client, key="both")
+    HilosSession("one", pace=named)
+    HilosSession("another", pace=named)
+    with pytest.raises(RuntimeError, match=r"HilosSession\(pace=...\) binds it"):
+        await RedisPacer(client).reserve()
+
+
+# --- the pause
+
+
+async def test_a_pause_of_one_is_a_pause_of_all_without_anybody_asking(client: Client) -> None:
+    one, other = bound(client), bound(client)
+    await asyncio.gather(one.reserve(), other.reserve())
+    refused(one, 0.01, 30.0)
+    assert one.paused_until > time.monotonic() + 29
+    assert one._call is not None
+    await one._call  # in the background
+    slots = [await other.reserve(), await one.reserve()]
+    assert other.paused_until > time.monotonic() + 29
+    assert slots == sorted(slots)
+    assert one.paused_until <= slots[0] + 0.02
+    newcomer = bound(client)
+    assert await newcomer.reserve() > slots[1] + 0.04
+
+
+async def test_a_server_that_is_busy_pauses_all_and_teaches_nothing(client: Client) -> None:
+    pacer = bound(client, None)
+    now = time.monotonic()
+    pacer.report(Reply("busy", now, now, 5.0, 5.0))
+    assert await bound(client, None).reserve() > now + 4.9
+    assert await learned(pacer) is None
+
+
+# --- learning
+
+
+async def test_a_limit_that_one_meets_is_the_limit_of_all(client: Client) -> None:
+    one, other = bound(client, None), bound(client, None)
+    assert await learned(other) is None
+    assert other.pace() == Pace(rate=None, limit=None)
+    taught(one)
+    assert await learned(one) == RateLimit(50)
+    assert await learned(other) == RateLimit(50)
+    assert await learned(bound(client, None)) == RateLimit(50)
+    assert await learned(bound(client, None, scope="elsewhere")) is None
+
+
+async def test_what_each_had_accepted_counts_together(client: Client) -> None:
+    pacers = [bound(client, None) for _ in range(3)]
+    for pacer in pacers:
+        for number in range(20):
+            accepted(pacer, 10.9 - 0.04 * number)
+        await pacer.reserve()
+    for pacer in pacers:
+        refused(pacer, 10.0, 1.0)
+    assert await learned(pacers[0]) == RateLimit(60)
+
+
+async def test_the_window_is_the_one_that_explains_retry_after(client: Client) -> None:
+    pacer = bound(client, None)
+    for number in range(30):
+        accepted(pacer, 100.0 - 0.15 * number)
+    refused(pacer, 95.0, 55.0)
+    assert await learned(pacer) == RateLimit(30, per=60.0)
+
+
+async def test_the_ramp_goes_as_fast_as_a_round_trip_allows(client: Client) -> None:
+    pacer = bound(client, None)
+    rates: list[float] = []
+    for _ in range(3):
+        for _ in range(100):
+            accepted(pacer, 1.0)
+        await pacer.reserve()
+        rates.append(1 / (pacer._interval or 1))
+    # A reply took 10 ms; 15 % of what was accepted may be under way, or 6.
+    assert rates == [pytest.approx(0.15 * n / 0.01, rel=0.01) for n in (100, 200, 300)]
+
+
+async def test_a_little_more_is_tried_and_a_try_that_fails_doubles_the_patience(
+    client: Client,
+) -> None:
+    pacer = bound(client, None)
+    taught(pacer)
+    assert await learned(pacer) == RateLimit(50)
+    await pass_time(client, 26)
+    assert await learned(pacer) == RateLimit(51)
+    for number in range(50):
+        accepted(pacer, 0.95 - 0.9 * number / 50)
+    refused(pacer, 0.0, 0.01)
+    await asyncio.sleep(0.05)
+    assert await learned(pacer) == RateLimit(50)
+    await pass_time(client, 26)
+    assert await learned(pacer) == RateLimit(50)
+    await pass_time(client, 26)
+    assert await learned(pacer) == RateLimit(51)
+    await pass_time(client, 51)
+    assert await learned(pacer) == RateLimit(54)  # nobody refused: twice as much more
+
+
+async def test_time_in_which_nothing_was_asked_leads_to_no_try(client: Client) -> None:
+    pacer = bound(client, None)
+    taught(pacer)
+    await pacer.reserve()
+    state = msgspec.msgpack.decode(cast(bytes, await client.get("hilos_async:{scope}")))
+    for moment in ("quiet", "pause", "began", "next", "last"):
+        state[moment] -= 3_600
+    await client.set("hilos_async:{scope}", msgspec.msgpack.encode(state))
+    assert await learned(pacer) == RateLimit(50)
+
+
+async def test_a_refusal_without_a_try_makes_the_fleet_give_way(client: Client) -> None:
+    pacer = bound(client, None)
+    taught(pacer)
+    limits = [await learned(pacer)]
+    for _ in range(2):
+        for number in range(50):
+            accepted(pacer, 0.9 - 0.8 * number / 50)
+        refused(pacer, 0.0, 0.01)
+        await asyncio.sleep(0.05)
+        limits.append(await learned(pacer))
+    assert limits == [RateLimit(50), RateLimit(48), RateLimit(44)]
+
+
+async def test_a_limit_that_the_server_announces_is_taken_over_and_not_exceeded(
+    client: Client,
+) -> None:
+    pacer, other = bound(client, None), bound(client, None)
+    now = time.monotonic()
+    pacer.report(Reply("accepted", now, now, quota=Quota(30, 60.0, 29, 2.0)))
+    assert await learned(pacer) == RateLimit(30, per=60.0)
+    assert await learned(other) == RateLimit(30, per=60.0)
+    await pass_time(client, 100)
+    assert await learned(other) == RateLimit(30, per=60.0)
+    other.report(Reply("accepted", now, now, quota=Quota(20, 60.0, 19, 2.0)))
+    assert await learned(other) == RateLimit(20, per=60.0)
+    assert await learned(pacer) == RateLimit(20, per=60.0)
+
+
+async def test_a_budget_said_to_be_used_up_pauses_the_fleet(client: Client) -> None:
+    pacer = bound(client, None)
+    now = time.monotonic()
+    pacer.report(Reply("accepted", now, now, quota=Quota(remaining=0, reset=7.0)))
+    assert pacer.paused_until > now + 6.9
+    await asyncio.sleep(0.02)
+    assert await bound(client, None).reserve() > now + 6.9
+    sceptic = bound(client, None, scope="sceptic")
+    sceptic.report(Reply("refused", now, now, 0.01, 0.01, Quota(remaining=3)))
+    sceptic.report(Reply("accepted", now, now, quota=Quota(remaining=0, reset=7.0)))
+    assert sceptic.paused_until < now + 1
+
+
+# --- cancellation
+
+
+async def test_a_cancelled_reservation_is_kept_for_the_next(client: Client) -> None:
+    pacer = bound(client)
+    first = await pacer.reserve()
+    client.delay = 0.01
+    for _ in range(3):
+        task = asyncio.create_task(pacer.reserve())
+        await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    slots = [first, await pacer.reserve(), await pacer.reserve()]
+    assert [round((slot - first) / 0.05) for slot in slots] == [0, 1, 2]
+
+
+async def test_sessions_that_share_a_pacer_get_slots_of_their_own(client: Client) -> None:
+    pacer = bound(client)
+    slots = await asyncio.gather(*(pacer.reserve() for _ in range(5)))
+    assert sorted(round((slot - min(slots)) / 0.05) for slot in slots) == [0, 1, 2, 3, 4]
+
+
+# --- other clients
+
+
+async def test_the_script_is_loaded_again_after_it_was_flushed(client: Client) -> None:
+    pacer = bound(client)
+    slots = [await pacer.reserve()]
+    await client.script_flush()
+    slots.append(await pacer.reserve())
+    assert 0.04 < slots[1] - slots[0] < 0.06
+
+
+@pytest.mark.parametrize("decode", [False, True])
+async def test_a_client_of_valkey_and_one_of_redis_share(
+    client: Client, running: RedisServer, decode: bool
+) -> None:
+    async with valkey.asyncio.Valkey(port=running.port, decode_responses=decode) as other:
+        await other.script_flush()
+        pacers = [bound(other), bound(client)]
+        slots = [await pacer.reserve() for pacer in pacers]
+        assert 0.04 < slots[1] - slots[0] < 0.06
+
+
+async def test_all_keys_of_a_bucket_lie_on_one_node_of_a_cluster(tmp_path: Path) -> None:
+    with RedisServer("--cluster-enabled", "yes", "--dir", str(tmp_path)) as server:
+        async with Client(port=server.port) as node:
+            await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            for _ in range(500):  # it takes a while to trust itself
+                if b"cluster_state:ok" in await node.execute_command("CLUSTER", "INFO"):
+                    break
+                await asyncio.sleep(0.01)
+            async with redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port) as cluster:
+                pacers = [bound(cluster, None, scope=scope) for scope in "abc"]
+                for pacer in pacers:
+                    taught(pacer)
+                    assert await learned(pacer) == RateLimit(50)
+                assert len(await node.keys()) == 12
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"client": redis.Redis()}, TypeError, r"client=redis.*Redis is no asyncio client"),
+        ({"client": None}, TypeError, "NoneType is no asyncio client"),
+        ({"limit": 50}, TypeError, "limit must be a RateLimit, not int"),
+        ({"key": 1}, TypeError, "key must be a str, not int"),
+        ({"key": ""}, ValueError, "key='' must be a name"),
+        ({"key": "a}b"}, ValueError, "no braces"),
+        ({"on_outage": "ignore"}, ValueError, "on_outage='ignore' must be 'raise' or 'share'"),
+    ],
+)
+async def test_a_bad_argument_is_refused_by_name(
+    given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        RedisPacer(**(dict[str, Any](client=redis.asyncio.Redis()) | given))
+
+
+# --- outages
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_an_outage_is_raised_at_once_after_the_first_and_ends(how: str) -> None:
+    async with own_server() as (server, client):
+        pacer = bound(client)
+        await pacer.reserve()
+        server.kill() if how == "killed" else server.stop()
+        asked = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(TransportError, match="bring Redis back") as caught:
+                await pacer.reserve()
+            assert not caught.value.transient
+            assert isinstance(caught.value.__cause__, (OSError, redis.RedisError))
+        assert time.monotonic() - asked < 0.9  # one call of half a second, not a hundred
+        server.start() if how == "killed" else server.go_on()
+        pacer._ask_again = 0.0
+        assert await pacer.reserve() > asked
+
+
+async def test_a_session_gives_its_lookups_the_outage() -> None:
+    async with own_server() as (server, client), FakeHilos() as fake:
+        async with fake.session(pace=RedisPacer(client, RateLimit(100))) as hilos:
+            await hilos.get_execution(UUID(int=1))
+            server.kill()
+            batch = await hilos.gather_executions([UUID(int=n) for n in range(50)])
+            assert len(batch.errors) >= 48  # a block of slots may be left
+            assert all(isinstance(error, TransportError) for error in batch.errors.values())
+            assert fake.requests <= 3
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_in_an_outage_each_goes_on_with_its_share_and_joins_again(how: str) -> None:
+    limit = RateLimit(50)
+    async with own_server() as (server, client):
+        pacers = [bound(client, limit, on_outage="share") for _ in range(3)]
+        for pacer in pacers:
+            await pacer.reserve()
+        await pacers[0].reserve()  # has now heard of all three
+        await pacers[1].reserve()
+        server.kill() if how == "killed" else server.stop()
+        calls = client.calls
+        slots = sorted([await p.reserve() for _ in range(20) for p in pacers])
+        for first, after in zip(slots, slots[50:], strict=False):
+            assert after - first >= 1.0  # no window holds more than the limit
+        assert all(p.pace().rate == pytest.approx(50 // 3, rel=0.02) for p in pacers)
+        assert client.calls - calls <= 2 * len(pacers) + 3
+        refused(pacers[0], 0.0, 60.0)
+        server.start() if how == "killed" else server.go_on()
+        for pacer in pacers:
+            pacer._ask_again = 0.0
+            await pacer.reserve()  # from its share, and asks meanwhile
+        await asyncio.sleep(0.1)
+        assert all(p.pace().rate == pytest.approx(50, rel=0.02) for p in pacers)
+        newcomer = bound(client, limit)
+        assert await newcomer.reserve() > time.monotonic() + 50  # the pause went along
+
+
+async def test_a_process_that_joins_again_keeps_to_its_share_until_the_others_are_back() -> None:
+    async with own_server() as (server, client):
+        pacers = [bound(client, RateLimit(50), on_outage="share") for _ in range(2)]
+        for pacer in (*pacers, *pacers):
+            await pacer.reserve()
+        server.kill()
+        await pacers[0].reserve()
+        server.start()
+        pacers[0]._ask_again = 0.0
+        await pacers[0].reserve()
+        assert pacers[0]._call is not None
+        await pacers[0]._call
+        calls = client.calls
+        slots = [await pacers[0].reserve() for _ in range(5)]
+        assert client.calls >= calls + 2  # in slots of Redis again
+        assert all(after - slot >= 2 / 50 for slot, after in itertools.pairwise(slots))
+
+
+async def test_what_was_learned_outlives_the_redis_it_was_in(client: Client) -> None:
+    pacer = bound(client, None)
+    taught(pacer)
+    assert await learned(pacer) == RateLimit(50)
+    await client.flushall()
+    assert await learned(pacer) == RateLimit(50)
+    assert await learned(bound(client, None)) == RateLimit(50)
+
+
+async def test_in_the_ramp_the_share_is_one_of_its_rate() -> None:
+    async with own_server() as (server, client):
+        pacers = [bound(client, None, on_outage="share") for _ in range(4)]
+        for _ in range(2):
+            for pacer in pacers:
+                await pacer.reserve()
+        server.kill()
+        slots = [await pacers[0].reserve() for _ in range(3)]
+        assert slots[2] - slots[1] == pytest.approx(4 / 20)
+        accepted(pacers[0], 0.0)
+        await asyncio.sleep(0)
+        assert pacers[0].pace().rate == pytest.approx(5)
+
+
+async def test_shares_below_one_per_window_stretch_it() -> None:
+    async with own_server() as (server, client):
+        pacers = [bound(client, RateLimit(2, per=0.1), on_outage="share") for _ in range(4)]
+        for _ in range(2):
+            for pacer in pacers:
+                await pacer.reserve()
+        server.kill()
+        await pacers[0].reserve()
+        assert pacers[0].pace().rate == pytest.approx(2 / 0.1 / 4, rel=0.02)
+
+
+async def test_before_the_first_contact_there_is_no_share() -> None:
+    async with own_server() as (server, client):
+        server.kill()
+        pacer = bound(client, on_outage="share")
+        assert pacer.pace().rate is None
+        for _ in range(3):
+            with pytest.raises(TransportError, match="has not answered yet"):
+                await pacer.reserve()
+
+
+async def test_an_error_of_redis_is_an_outage_and_its_words_are_passed_on(client: Client) -> None:
+    await client.set("hilos_async:{scope}:accepted", "no sorted set")
+    with pytest.raises(TransportError, match="WRONGTYPE"):
+        await bound(client, None).reserve()
+
+
+# --- four processes
+
+
+def test_four_processes_keep_one_limit() -> None:
+    done = fleet.run(400, known=True, limit=50, latency=0.0)
+    assert done.fetched == 400
+    assert done.refusals <= 10  # one refusal that all four meet; 0 as a rule
+    assert done.apart < 0.3
+    assert done.calls <= 1.1
+
+
+async def test_a_fleet_learns_a_limit_by_few_refusals(client: Client) -> None:
+    async with FakeHilos(limit=FakeLimit(100), latency=0.01) as fake:
+        sessions = [fake.session(pace=RedisPacer(client)) for _ in range(3)]
+        ids = [[UUID(int=n) for n in range(start, 300, 3)] for start in range(3)]
+        batches = await asyncio.gather(
+            *(hilos.gather_executions(part) for hilos, part in zip(sessions, ids, strict=True))
+        )
+        assert [len(batch.executions) for batch in batches] == [100, 100, 100]
+        assert fake.refused <= 30
+        limits = {hilos.stats.limit for hilos in sessions}
+        for hilos in sessions:
+            await hilos.aclose()
+    (limit,) = limits
+    assert limit is not None
+    assert 90 <= limit.requests <= 102
