@@ -151,7 +151,7 @@ async def test_the_module_runs_and_knows_its_version() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "{demo,get,check}"),
+        ([], "{demo,get,check,gather,watch,export}"),
         (["fetch"], "invalid choice: 'fetch'"),
         (["get"], "ID"),
         (["get", "nonsense", ONE, "more"], "'nonsense' is no execution id"),

@@ -116,7 +116,7 @@ async def fetches_all(command: str, directory: Path, fake: FakeHilos) -> None:
     assert "no execution id" in errors["nonsense"]
     assert "Traceback" not in told
     assert "Unclosed" not in told
-    print("REFUSED", fake.refused, fake.requests)
+    assert fake.refused <= 6  # of two processes that share nothing it refuses 13
     assert fake.accepted == len(IDS) + 1
 
 

@@ -1,8 +1,10 @@
 """The export: what a kill, a crash, a full disk or a rival may cost, and what its files hold."""
 
 import asyncio
+import contextlib
 import csv
 import errno
+import io
 import json
 import os
 import pickle
@@ -15,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 from zoneinfo import ZoneInfo
 
@@ -27,6 +29,7 @@ from hilos_async import (
     FlowExecution,
     HilosError,
     HilosSession,
+    Lookup,
     SessionClosedError,
 )
 from hilos_async.export import ExportError, ExportProgress, ExportReport, export_executions
@@ -37,6 +40,9 @@ from hilos_async.testing import FakeHilos, Fault
 
 # Files of a few lines may block these tests' loop:
 # ruff: noqa: ASYNC240
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 pytestmark = pytest.mark.anyio
 
@@ -504,6 +510,28 @@ async def test_a_full_disk_keeps_whole_lines_and_says_how_far_it_got(
     assert f"{kept} of 100 ids are there already" in told
     assert documents(tmp_path / "out.ndjson").keys() == set(ids)
     assert fake.requests == requests + 100 - kept
+
+
+async def test_of_a_line_that_does_not_fit_nothing_stays(
+    fake: FakeHilos, hilos: HilosSession, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await export_executions(hilos, [ONE], out)
+    whole = out.read_bytes()
+    lookup = Lookup(TWO, await hilos.get_execution(TWO))
+
+    class Full(io.FileIO):
+        def write(self, data: "ReadableBuffer", /) -> int:
+            if len(bytes(data)) <= 100:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(bytes(data)[:-100])
+
+    with contextlib.closing(records.Records(out)) as there:
+        there._file.close()
+        there._file = Full(out, "ab")
+        with pytest.raises(OSError, match="No space left"):
+            there.append(lookup)
+        assert len(there) == 1
+    assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.xlsx"])

@@ -25,9 +25,9 @@ environment:
 
 exit codes:
   0    all is well
-  1    some lookups failed, or the output could not be written
-  2    wrong usage or configuration: a missing key, a bad id, a bad URL;
-       nothing was sent
+  1    some lookups failed, time was up, or the output could not be written
+  2    wrong usage or configuration: a missing key, a bad id, a bad URL, a
+       file of ids that is empty or cannot be read; nothing was sent
   3    the key was refused
   4    the API could not be reached, or did not answer sensibly
   130  Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import Progress, ProgressColumn, Task, TextColumn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _BAR = 20  # narrow enough for the words and a ^C to stand beside it
 _SHORT_BAR = 12
 _SHORT_STATUS = 13
+_PERCENT = 4
 _GAP = 2
 _NARROW = 100  # columns; below, a long status is cut so that the flow's name has room
 _STYLES = {
@@ -70,6 +72,15 @@ class _BarColumn(ProgressColumn):
         return _bar(task.percentage / 100, _BAR, "blue")
 
 
+def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    """Cells side by side; one that is too long is cut short."""
+    line = Text(no_wrap=True, overflow="crop")
+    for cell, width in zip(cells, widths, strict=True):
+        cell.truncate(width, overflow="ellipsis", pad=True)
+        line.append(cell).append(" " * _GAP)
+    return line
+
+
 class Bar:
     """A progress bar on standard error."""
 
@@ -111,35 +122,39 @@ class LiveTable:
             rows = [rows[at] for at in sorted(order[:room])]
         below = [Text(f"and {hidden:,} more", style="dim")] if hidden else []
         feet = Text(foot, style="dim", no_wrap=True, overflow="ellipsis")
-        self._live.update(Group(self._table(rows), *below, feet), refresh=True)
+        self._live.update(Group(*self._lines(rows), *below, feet), refresh=True)
 
-    def _table(self, rows: Sequence[Row]) -> Table:
+    def _widths(self, rows: Sequence[Row]) -> tuple[int, ...]:
+        """The width of each column; only the name of the flow gives way."""
         columns = self._console.width
-        ids = max(len(row.id) for row in rows)
+        ids = max(len("id"), *(cell_len(row.id) for row in rows))
+        flow = max(len("flow"), *(cell_len(row.flow) for row in rows))
+        status = max(len("status"), *(cell_len(row.status) for row in rows))
         completed = max(len("completed"), *(len(row.completed) for row in rows))
-        status = max(len("status"), *(len(row.status) for row in rows))
         if columns < _NARROW:
             status = min(status, _SHORT_STATUS)
-        # Only the name of the flow gives way.
-        flow = max(0, columns - (ids + status + _SHORT_BAR + 4 + completed + 5 * _GAP))
-        drawn = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-        drawn.add_column("id", width=ids)
-        drawn.add_column("flow", width=min(flow, max(4, *(len(row.flow) for row in rows))))
-        drawn.add_column("status", width=status)
-        drawn.add_column("done", width=_SHORT_BAR)
-        drawn.add_column("", width=4, justify="right")
-        drawn.add_column("completed", width=completed, justify="right")
+        others = (status, _SHORT_BAR, _PERCENT, completed)
+        room = columns - ids - sum(others) - _GAP * (1 + len(others))
+        return (ids, max(0, min(flow, room)), *others)
+
+    def _lines(self, rows: Sequence[Row]) -> list[Text]:
+        widths = self._widths(rows)
+        completed = widths[-1]
+        header = ("id", "flow", "status", "done", "", "completed".rjust(completed))
+        lines = [_line([Text(word, style="bold") for word in header], widths)]
         for row in rows:
             style = _STYLES.get(row.status, "")
-            drawn.add_row(
+            percent = f"{row.done:.0%}" if row.flow else ""
+            cells = [
                 Text(row.id, style="dim"),
-                Text(row.flow, no_wrap=True, overflow="ellipsis"),
-                Text(row.status, style=style, no_wrap=True, overflow="ellipsis"),
+                Text(row.flow),
+                Text(row.status, style=style),
                 _bar(row.done, _SHORT_BAR, style or "blue"),
-                Text(f"{row.done:.0%}" if row.flow else ""),
-                Text(row.completed),
-            )
-        return drawn
+                Text(percent.rjust(_PERCENT)),
+                Text(row.completed.rjust(completed)),
+            ]
+            lines.append(_line(cells, widths))
+        return lines
 
     def close(self) -> None:
         """Leave the last state and give the cursor back."""
