@@ -68,6 +68,7 @@ class Freshness:
 
 
 def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
+    """The pacer that an argument stands for; ``TypeError`` for what is none."""
     if pace is None:
         pace = _ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else "learn"
     if pace == "learn":

@@ -11,22 +11,18 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from itertools import repeat
-from typing import Any
-from uuid import UUID
 
 import pytest
 
 from hilos_async import (
     AttemptTimeoutError,
     DecodeError,
-    FlowExecution,
-    HilosError,
-    HilosSession,
     ResponseTooLargeError,
     RetryPolicy,
     ServerError,
     TransportError,
 )
+from tests.faults import BAD, IDS, ONE, OTHER, expected, session, the_error_of_the_bad_one
 from tests.raw_server import (
     Action,
     RawServer,
@@ -34,7 +30,6 @@ from tests.raw_server import (
     close,
     document,
     endless,
-    ids,
     no_task_left,
     reply,
     send,
@@ -45,8 +40,6 @@ from tests.raw_server import (
 
 pytestmark = pytest.mark.anyio
 
-IDS = ids(3)
-ONE, BAD, OTHER = IDS
 JSON = "Content-Type: application/json\r\n"
 CHUNKED = f"HTTP/1.1 200 OK\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n".encode()
 GZIPPED = f"HTTP/1.1 200 OK\r\n{JSON}Content-Encoding: gzip\r\n".encode()
@@ -58,35 +51,6 @@ MIB = 1_048_576
 async def _tidy() -> AsyncIterator[None]:
     async with no_task_left():
         yield
-
-
-def session(base_url: str, **options: Any) -> HilosSession:
-    given: dict[str, Any] = {
-        "token": "fault-test-key",
-        "base_url": base_url,
-        "timeout": 20.0,
-        "pace": "off",
-        "retry": RetryPolicy(max_backoff=0.01),
-        **options,
-    }
-    return HilosSession(**given)
-
-
-def expected(id: UUID) -> FlowExecution:
-    return FlowExecution.from_json(document(id))
-
-
-async def the_error_of_the_bad_one(server: RawServer, hilos: HilosSession) -> HilosError:
-    """The error of the id that meets the fault; the others end in results, and so do later ones."""
-    batch = await hilos.gather_executions(IDS)
-    assert batch.executions == {id: expected(id) for id in (ONE, OTHER)}
-    assert list(batch.errors) == [BAD]
-    assert hilos.stats.in_flight == hilos.stats.waiting == 0
-    assert await hilos.get_execution(ONE) == expected(ONE)
-    error = batch.errors[BAD]
-    assert error.execution_id == BAD
-    assert error.attempts == server.asked.count(BAD)
-    return error
 
 
 def gzipped(body: bytes) -> bytes:

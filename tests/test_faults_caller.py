@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import anyio
 import pytest
@@ -23,7 +22,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hilos_async import (
     DeadlineExceededError,
     ExecutionBatch,
-    FlowExecution,
     HilosSession,
     RetryPolicy,
     ServerError,
@@ -31,6 +29,7 @@ from hilos_async import (
     StatusError,
     TransportError,
 )
+from tests.faults import expected, is_idle, session
 from tests.raw_server import (
     Action,
     Exchange,
@@ -62,26 +61,6 @@ ONE, OTHER, THIRD = MANY[:3]
 async def _tidy() -> AsyncIterator[None]:
     async with no_task_left():
         yield
-
-
-def session(base_url: str, **options: Any) -> HilosSession:
-    given: dict[str, Any] = {
-        "token": "fault-test-key",
-        "base_url": base_url,
-        "timeout": 20.0,
-        "pace": "off",
-        "retry": RetryPolicy(max_backoff=0.01),
-        **options,
-    }
-    return HilosSession(**given)
-
-
-def expected(id: UUID) -> FlowExecution:
-    return FlowExecution.from_json(document(id))
-
-
-def is_idle(hilos: HilosSession) -> bool:
-    return hilos.stats.in_flight == 0 and hilos.stats.waiting == 0
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
-from uuid import UUID
 
 import aiohttp
 import pytest
@@ -21,12 +20,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from hilos_async import (
     AttemptTimeoutError,
-    FlowExecution,
-    HilosSession,
     RetryPolicy,
     SessionClosedError,
     TransportError,
 )
+from tests.faults import BAD, IDS, ONE, OTHER, expected, is_idle, session
 from tests.raw_server import (
     Action,
     ConnectionFault,
@@ -53,8 +51,6 @@ from tests.raw_server import (
 
 pytestmark = pytest.mark.anyio
 
-IDS = ids(3)
-ONE, BAD, OTHER = IDS
 WHOLE = reply(200, document(BAD))
 HEADERS = WHOLE.index(b"\r\n\r\n") + 4
 
@@ -63,26 +59,6 @@ HEADERS = WHOLE.index(b"\r\n\r\n") + 4
 async def _tidy() -> AsyncIterator[None]:
     async with no_task_left():
         yield
-
-
-def session(base_url: str, **options: Any) -> HilosSession:
-    given: dict[str, Any] = {
-        "token": "fault-test-key",
-        "base_url": base_url,
-        "timeout": 20.0,
-        "pace": "off",
-        "retry": RetryPolicy(max_backoff=0.01),
-        **options,
-    }
-    return HilosSession(**given)
-
-
-def expected(id: UUID) -> FlowExecution:
-    return FlowExecution.from_json(document(id))
-
-
-def is_idle(hilos: HilosSession) -> bool:
-    return hilos.stats.in_flight == 0 and hilos.stats.waiting == 0
 
 
 # --- connections that end too early

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
-from typing import Any
-from uuid import UUID
 
 import anyio
 import pytest
@@ -19,9 +17,6 @@ import pytest
 from hilos_async import (
     AuthenticationError,
     DeadlineExceededError,
-    FlowExecution,
-    HilosError,
-    HilosSession,
     NotFoundError,
     PermissionDeniedError,
     RateLimit,
@@ -30,11 +25,21 @@ from hilos_async import (
     ServerError,
     StatusError,
 )
+from tests.faults import (
+    BAD,
+    IDS,
+    KEY,
+    ONE,
+    OTHER,
+    expected,
+    is_idle,
+    session,
+    the_error_of_the_bad_one,
+)
 from tests.raw_server import (
     Action,
     RawServer,
     client_tls,
-    document,
     good,
     http_date,
     ids,
@@ -47,49 +52,11 @@ from tests.raw_server import (
 
 pytestmark = pytest.mark.anyio
 
-IDS = ids(3)
-ONE, BAD, OTHER = IDS
-KEY = "fault-test-key"
-
 
 @pytest.fixture(autouse=True)
 async def _tidy() -> AsyncIterator[None]:
     async with no_task_left():
         yield
-
-
-def session(base_url: str, **options: Any) -> HilosSession:
-    given: dict[str, Any] = {
-        "token": KEY,
-        "base_url": base_url,
-        "timeout": 20.0,
-        "pace": "off",
-        "retry": RetryPolicy(max_backoff=0.01),
-        **options,
-    }
-    return HilosSession(**given)
-
-
-def expected(id: UUID) -> FlowExecution:
-    return FlowExecution.from_json(document(id))
-
-
-def is_idle(hilos: HilosSession) -> bool:
-    return hilos.stats.in_flight == 0 and hilos.stats.waiting == 0
-
-
-async def the_error_of_the_bad_one(server: RawServer, hilos: HilosSession) -> HilosError:
-    """The error of the id that meets the fault; the others end in results, and so do later ones."""
-    with anyio.fail_after(3):
-        batch = await hilos.gather_executions(IDS)
-    assert batch.executions == {id: expected(id) for id in (ONE, OTHER)}
-    assert list(batch.errors) == [BAD]
-    assert is_idle(hilos)
-    assert await hilos.get_execution(ONE) == expected(ONE)
-    error = batch.errors[BAD]
-    assert error.execution_id == BAD
-    assert error.attempts == server.asked.count(BAD)
-    return error
 
 
 # --- redirects: never followed, and the key goes nowhere
