@@ -10,8 +10,9 @@ nox.options.sessions = ["lint", "typing", "tests", "lowest", "docs"]
 
 LOCK = "requirements/dev.txt"
 LOWEST = "requirements/lowest.txt"
+PEERS = "requirements/bench.txt"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-BENCHMARKS = ["pacing", "import_time"]
+BENCHMARKS = ["pacing", "import_time", "speed"]
 EXTRAS = ",".join(PYPROJECT["project"]["optional-dependencies"])
 
 
@@ -66,20 +67,30 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, or the one that is named: `nox -s bench -- pacing --quick`."""
+    """Run the benchmarks, or the one that is named: `nox -s bench -- pacing --quick`.
+
+    `nox -s bench -- --quick` is the guard of the library's speed, and so are other options alone.
+    """
     install(session, "tests", "--editable", f".[{EXTRAS}]")
-    for name in session.posargs[:1] or BENCHMARKS:
-        session.run("python", "-m", f"benchmarks.{name}", *session.posargs[1:])
+    session.install("--requirement", PEERS)
+    names, options = BENCHMARKS, session.posargs
+    if options and options[0].startswith("-"):
+        names = ["speed"]
+    elif options:
+        names, options = options[:1], options[1:]
+    for name in names:
+        session.run("python", "-m", f"benchmarks.{name}", *options)
 
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Renew both files of pins from pyproject.toml."""
+    """Renew both files of pins from pyproject.toml, and that of the benchmarks' peers."""
     session.install("uv")
-    compile_pins = (
-        *("uv", "pip", "compile", "pyproject.toml", "--all-extras", "--universal", "--upgrade"),
-        *("--python-version", "3.11", "--strip-extras", "--no-annotate", "--quiet"),
-        *("--custom-compile-command", "nox -s lock"),
+    compile_any = (
+        *("uv", "pip", "compile", "--universal", "--upgrade", "--python-version", "3.11"),
+        *("--strip-extras", "--no-annotate", "--quiet", "--custom-compile-command", "nox -s lock"),
     )
+    compile_pins = (*compile_any, "pyproject.toml", "--all-extras")
     session.run(*compile_pins, "--group", "dev", "--output-file", LOCK)
     session.run(*compile_pins, "--resolution", "lowest-direct", "--no-deps", "-o", LOWEST)
+    session.run(*compile_any, "requirements/bench.in", "--constraint", LOCK, "-o", PEERS)
