@@ -91,12 +91,15 @@ async def terminal(
     columns: int = 80,
     env: Mapping[str, str] | None = None,
     interrupt_at: str = "",
+    colour: bool = False,
 ) -> Ended:
     """Run the command in a terminal; `out` is all that was written to it.
 
     Ctrl-C is pressed when `interrupt_at` stands there.
     """
     environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", **(env or {})}
+    if colour:
+        del environment["NO_COLOR"]  # to rich before 14, an empty one is one too
     with anyio.fail_after(PATIENCE):
         return await anyio.to_thread.run_sync(
             _in_terminal, argv, columns, environment, interrupt_at.encode()
@@ -607,7 +610,7 @@ async def test_a_table_fits_its_terminal_and_loses_nothing(
 
 async def test_rich_colours_the_status(fake: FakeHilos) -> None:
     fake.put(ONE, status="COMPLETED")
-    ended = await terminal("get", ONE, env={"NO_COLOR": ""})
+    ended = await terminal("get", ONE, colour=True)
     assert "\x1b[32mCOMPLETED" in ended.out
 
 
