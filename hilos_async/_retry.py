@@ -77,14 +77,6 @@ def is_refusal(error: BaseException) -> bool:
     )
 
 
-def is_failure(error: BaseException) -> bool:
-    """Whether the error speaks against the server's health: no reply, or a 5xx."""
-    return is_transient(error) and (
-        isinstance(error, TransportError)
-        or (isinstance(error, StatusError) and error.status >= 500)
-    )
-
-
 async def retry(
     failed: HilosError,
     attempt: Callable[[], Awaitable[T]],
