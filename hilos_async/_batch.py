@@ -6,13 +6,11 @@ Knows results. Refuses to know how they are fetched.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
+from hilos_async._schema import Model
 from hilos_async._summary import Summary, summarize, summarize_by_flow
 from hilos_async.errors import HilosError
 from hilos_async.models import FlowExecution
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from hilos_async.enums import FlowExecutionStatus
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(Model, frozen=True, kw_only=True):
     """How far a batch is.
 
     ``done`` lookups have ended, ``failed`` of them in an error; ``total`` is the number of different
@@ -49,8 +47,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         return (self.total - self.done) / self.rate
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ExecutionBatch:
+class ExecutionBatch(Model, frozen=True):
     """What became of each id: an execution or an error, each in the order the ids were given.
 
     ``len()`` counts the ids, the truth value says whether every one of them was fetched.

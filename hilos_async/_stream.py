@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from uuid import UUID
 
 import anyio
-import msgspec
 
+from hilos_async._schema import Model
 from hilos_async.errors import HilosError
 from hilos_async.models import FlowExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from uuid import UUID
 
 T = TypeVar("T")
 
 
-class Lookup(msgspec.Struct, frozen=True):
+class Lookup(Model, frozen=True):
     """What became of one id: ``execution``, or ``error`` and no execution.
 
     ``id`` is the UUID, or the text that was given if it is none.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hilos_async._schema import Model
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _COUNTS = ("contacts", "completed", "running", "failed", "expired", "canceled")
 
 
-class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
+class SummaryRow(Model, frozen=True, kw_only=True):
     """Totals over some executions; counters count contacts, ``ended`` counts executions.
 
     ``flow_id`` and ``flow`` (its name) are ``None`` in a row over all flows. ``first_created_on`` and
@@ -49,7 +51,7 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed / self.contacts if self.contacts else None
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(Model, frozen=True):
     """A table of totals: prints as one, and gives its rows to a DataFrame."""
 
     rows: tuple[SummaryRow, ...]

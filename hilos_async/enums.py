@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class OpenEnum(StrEnum):
@@ -29,6 +35,23 @@ class OpenEnum(StrEnum):
         if self.is_known:
             return f"<{type(self).__name__}.{self.name}>"
         return f"<{type(self).__name__} unknown: {str(self)!r}>"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # Any text: with "enum" in it, generated clients would refuse the words that the API adds.
+        words = [word.value for word in cls]
+        known = f"Known words: {', '.join(words)}. There may be others."
+        return handler(schema) | {"description": known, "examples": words}
 
 
 @lru_cache(maxsize=256)  # bounded: a server that lies must not be able to fill the memory

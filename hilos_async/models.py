@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from hilos_async._schema import Model
 from hilos_async.enums import (
     ChannelProvider,
     ChannelStatus,
@@ -50,7 +51,7 @@ _DURATION = re.compile(
 )
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class User(Model, frozen=True, kw_only=True, gc=False):
     """A person of the account, as the API shows them inside other objects."""
 
     id: int | None
@@ -61,7 +62,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     role: int | UserRole | None = None
 
 
-class Channel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Channel(Model, frozen=True, kw_only=True, gc=False):
     """The number or account that a flow talks through."""
 
     id: int | None
@@ -74,7 +75,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_on: DateTime | None = None
 
 
-class ContactFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
     """One condition that chose a campaign's contacts."""
 
     field: str
@@ -83,7 +84,7 @@ class ContactFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: UUID | None = None
 
 
-class Flow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Flow(Model, frozen=True, kw_only=True, gc=False):
     """A conversation script; its ``id`` is text in the API, not always a UUID."""
 
     id: str
@@ -99,7 +100,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trigger_config: JSON = None
 
 
-class FlowVersion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
     """A published state of a flow, with the totals of all its executions.
 
     Counters count contacts; one that the API leaves out, or sends as null, is 0.
@@ -131,7 +132,7 @@ class FlowVersion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return _duration(self.avg_completion_time)
 
 
-class FlowExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     """One run of a flow for many contacts: a campaign.
 
     Counters count contacts; one that the API leaves out, or sends as null, is 0. Date-times are

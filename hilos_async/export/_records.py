@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from hilos_async import _config
+from hilos_async._schema import to_line
 from hilos_async.enums import FlowExecutionStatus
 from hilos_async.errors import InvalidIdError, StatusError
 from hilos_async.export._files import ExportError, replacing, sync_directory
@@ -31,10 +32,6 @@ Key = bytes | str
 """An id in 16 bytes, a third of a ``UUID``'s memory; or the text that is none."""
 
 _BEGINNING: Final = b'{"id":"'
-# Characters that JSON may hold as they are, and at which Python's str.splitlines ends a line.
-_SEPARATORS: Final = [
-    (character.encode(), f"\\u{ord(character):04x}".encode()) for character in "\x85\u2028\u2029"
-]
 
 
 class ErrorNote(msgspec.Struct, frozen=True):
@@ -59,10 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def to_line(self) -> bytes:
         """The record as JSON and a newline, the only one that any reader can find in it."""
-        line = msgspec.json.encode(self)
-        for separator, escaped in _SEPARATORS:
-            line = line.replace(separator, escaped)
-        return line + b"\n"
+        return to_line(self)
 
 
 def _note(error: HilosError | None) -> ErrorNote | None:
