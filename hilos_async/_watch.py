@@ -12,13 +12,14 @@ import itertools
 import math
 import random
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import anyio
-import msgspec
 
 from hilos_async import _config
 from hilos_async._batch import ExecutionBatch
 from hilos_async._fanout import Source
+from hilos_async._schema import Model
 from hilos_async.errors import (
     AuthenticationError,
     DeadlineExceededError,
@@ -31,7 +32,6 @@ from hilos_async.models import FlowExecution
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from uuid import UUID
 
     from hilos_async._fanout import Ids
     from hilos_async._stream import Stream
@@ -42,11 +42,12 @@ _SLOWER: Final = 1.5  # how much longer to wait each time nothing has changed
 _SPREAD: Final = 0.25  # share by which a wait is drawn shorter or longer: no waves
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(Model, frozen=True, kw_only=True):
     """What a watch saw of one id: another state than before, or a lookup that failed.
 
     ``before`` is ``None`` the first time. ``after`` is the state now, ``None`` if the lookup failed;
-    then ``error`` says how. ``ended`` says that this id is not asked again.
+    then ``error`` says how. After a failure, the next state is given even if it is the one before it.
+    ``ended`` says that this id is not asked again.
     """
 
     id: UUID | str
@@ -187,9 +188,9 @@ class Watch:
 
     def _seen(self, id: UUID, watched: _Watched, after: FlowExecution) -> Change | None:
         before, watched.last = watched.last, after
-        watched.failing = False
+        was_failing, watched.failing = watched.failing, False
         ended = self._until(after)
-        if after == before and not ended:
+        if after == before and not (ended or was_failing):
             watched.wait = min(LATEST, watched.wait * _SLOWER)
             return None
         watched.wait = SOONEST

@@ -124,6 +124,23 @@ async def test_a_failed_lookup_is_told_once_and_asked_again_a_404_ends_its_id() 
 
 
 @pytest.mark.usefixtures("_quickly")
+@pytest.mark.usefixtures("_quickly")
+async def test_the_first_answer_after_a_failure_is_given_though_nothing_has_moved() -> None:
+    [id] = uuids(1)
+    seen: list[tuple[bool, bool]] = []
+    async with FakeHilos() as fake:
+        fake.put(id, status="RUNNING")
+        async with fake.session(retry=RetryPolicy(attempts=1)) as hilos:
+            async with hilos.watch_executions([id]) as changes:
+                async for change in changes:
+                    seen.append((change.error is None, bool(change.fields)))
+                    if len(seen) == 1:
+                        fake.faults = [Fault.status(500, times=2)]
+                    elif len(seen) == 3:
+                        break
+    assert seen == [(True, False), (False, False), (True, False)]
+
+
 async def test_until_says_what_is_enough() -> None:
     async with FakeHilos() as fake, fake.session(pace="off") as hilos:
         fake.put(UUID(int=1), status="RUNNING", num_contacts=10, completed=5)
