@@ -12,7 +12,7 @@ LOCK = "requirements/dev.txt"
 LOWEST = "requirements/lowest.txt"
 PEERS = "requirements/bench.txt"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-BENCHMARKS = ["pacing", "import_time", "speed"]
+BENCHMARKS = ["pacing", "import_time", "speed", "levers", "telemetry", "answers"]
 EXTRAS = ",".join(PYPROJECT["project"]["optional-dependencies"])
 
 

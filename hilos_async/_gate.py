@@ -14,9 +14,9 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from hilos_async import _log
 from hilos_async._pacing import RateLimit, Reply
+from hilos_async._schema import Model
 from hilos_async.errors import DeadlineExceededError, HilosError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from hilos_async._pacing import Pacer, Quota, Verdict
+    from hilos_async.models import FlowExecution
 
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them
 _TIMER: Final = 0.0005  # seconds; a loop sleeps a millisecond or not at all
@@ -33,7 +34,7 @@ _STALE: Final = (
 _BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
 
 
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
+class Stats(Model, frozen=True, kw_only=True):
     """What a session has done and how it stands, at one moment.
 
     ``requests`` were sent, ``retries`` of them for a lookup that had failed before, ``refusals`` were
@@ -83,6 +84,7 @@ class Call:
         "deadline",
         "delay",
         "failures",
+        "followers",
         "id",
         "last_error",
         "sent",
@@ -103,6 +105,8 @@ class Call:
         self.failures = 0  # of them, those that use up an attempt
         self.delay = 0.0  # seconds to back off before the next
         self.last_error: HilosError | None = None
+        # Those who want the same id, and wait for what is found.
+        self.followers: list[asyncio.Future[FlowExecution | HilosError | None]] = []
 
     @property
     def wait_deadline(self) -> float:
@@ -141,6 +145,7 @@ class Gate:
         self._dead_until = 0.0
         self._probe_next = False
         self._probe: Call | None = None
+        self._told_pause = False  # of the pause that holds, until a request leaves after it
         self._closed: Callable[[], HilosError] | None = None
 
     @property
@@ -173,27 +178,28 @@ class Gate:
             await self._queue(call, first=call.attempts > 0)  # returns as the leader
         else:
             self._entitled = False
-        while not await self._lead(call):
+        while True:
+            self._leading = True
+            try:
+                sent = await self._take_slot(call)
+                if sent is not None:
+                    self._count(call, sent)
+                    return
+            finally:
+                self._leading = False
+                self._advance()
+            # A single lookup has come meanwhile, and gets the slot.
             await self._queue(call, first=True)
 
-    async def _lead(self, call: Call) -> bool:
-        """Take the next slot; ``False`` if a single lookup came meanwhile and gets it instead."""
-        self._leading = True
-        try:
-            sent = await self._take_slot(call)
-            if sent is None:
-                return False
-            call.sent = sent
-            self.in_flight += 1
-            self.requests += 1
-            self.retries += call.attempts > 0
-            call.attempts += 1
-            if self._probe_next:
-                self._probe_next, self._probe = False, call
-            return True
-        finally:
-            self._leading = False
-            self._advance()
+    def _count(self, call: Call, sent: float) -> None:
+        call.sent = sent
+        self.in_flight += 1
+        self.requests += 1
+        self.retries += call.attempts > 0
+        call.attempts += 1
+        if self._probe_next:
+            self._probe_next, self._probe = False, call
+            self._told_pause = False
 
     def leave(
         self,
@@ -216,14 +222,14 @@ class Gate:
         elif verdict == "failed":
             self._failures += 1
             if self._failures >= _DEAD_AFTER:
+                if self._failures == _DEAD_AFTER:
+                    _log.server_down(_DEAD_AFTER)
                 # The server seems dead: everybody waits as long as this call backs off.
                 self._dead_until = max(self._dead_until, self._clock() + call.delay)
-                self._probe_next = True
-                self._give_up_on_hopeless()
+                self._hold(call.last_error)
         elif verdict is not None:
             self.refusals += 1
-            self._probe_next = True
-            self._give_up_on_hopeless()
+            self._hold(call.last_error)
         self._advance()
 
     async def back_off(self, call: Call, delay: float) -> None:
@@ -234,6 +240,7 @@ class Gate:
         self._refuse_stopped(call)
         if self._clock() + delay > min(call.deadline, call.caller.deadline):
             raise call.too_late()
+        _log.retry(call.id, call.attempts, delay, call.last_error)
         if delay > 0:
             await self._sleep(call, delay)
 
@@ -298,16 +305,18 @@ class Gate:
     async def _take_slot(self, call: Call) -> float | None:
         while True:
             self._refuse_stopped(call)
+            now = self._clock()
             pause = self.paused_until
-            if pause > self._clock():
+            if pause > now:
                 self._probe_next = True
+                self._tell_pause(None)  # if nobody here saw what began it
                 self._slot = None  # it lies in the pause
                 at = pause
             else:
-                if self._slot is None or self._slot < self._clock() - _STALE:
+                if self._slot is None or self._slot < now - _STALE:
                     self._slot = await self.pacer.reserve()
+                    now = self._clock()
                 at = self._slot
-            now = self._clock()
             if at - now <= _TIMER:
                 if self._singles and call.caller.is_batch and not self._entitled:
                     return None
@@ -347,8 +356,17 @@ class Gate:
         self._entitled = self._turns % _BATCH_TURN == 0
         return self._batches if self._entitled else self._singles
 
-    def _give_up_on_hopeless(self) -> None:
-        """Fail those in the queue whose deadline lies before the end of the pause."""
+    def _tell_pause(self, error: HilosError | None) -> None:
+        """Log the pause, once until a request has left after it."""
+        left = self.paused_until - self._clock()
+        if left > 0 and not self._told_pause:
+            self._told_pause = True
+            _log.paused(left, error)
+
+    def _hold(self, error: HilosError | None) -> None:
+        """Let one request go first after the pause, and fail those who cannot wait for its end."""
+        self._probe_next = True
+        self._tell_pause(error)
         pause = self.paused_until
         self._fail_waiters(lambda call: call.too_late() if call.wait_deadline < pause else None)
 

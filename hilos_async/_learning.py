@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from hilos_async._log import LimitLog
 from hilos_async._pacing import Pace, Pause, RateLimit, Slots
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LearningPacer:
         # what header fields said
         self._announced: RateLimit | None = None
         self._trusts_remaining = True
+        self._log = LimitLog()
         self._slots.space(1 / _FIRST_RATE)
 
     def bind(self, scope: str) -> None:
@@ -109,6 +111,7 @@ class LearningPacer:
     def _keep(self, limit: RateLimit) -> None:
         self._limit = limit
         self._slots.keep(limit)
+        self._log.tell(self._before_try or limit, limit)
 
     def _learn(self, refused: Reply) -> None:
         """Take the limit from what was accepted in the window before the refusal.

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import logging
 import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from hilos_async import _log
+from hilos_async._burst import Burst
 from hilos_async._gate import Call
 from hilos_async._protocol import interpret, read_quota
 from hilos_async._retry import is_refusal, is_transient, retry
 from hilos_async.errors import (
     AttemptTimeoutError,
+    AuthenticationError,
     DecodeError,
     HilosError,
     RateLimitError,
@@ -65,16 +69,6 @@ class _Answers:
                 self._kept.popitem(last=False)
 
 
-class _Flight:
-    """A lookup under way, and those who wait for what it finds."""
-
-    __slots__ = ("call", "followers")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.followers: list[asyncio.Future[FlowExecution | HilosError | None]] = []
-
-
 class Lookups:
     """Answers for ids, on one session's connections and pace."""
 
@@ -85,8 +79,10 @@ class Lookups:
         self.clock = clock
         self._transport = transport
         self._gate = gate
-        self._flights: dict[UUID, _Flight] = {}
+        # Those under way. By the number of the id: the hash of a UUID is Python code.
+        self._leading: dict[int, Call] = {}
         self._answers = _Answers()
+        self._decoding: Burst[FlowExecution] = Burst()
 
     def bounded_by(self, bounds: Bounds) -> Lookups:
         """The same, under other bounds: connections, pace and lookups under way are shared."""
@@ -108,21 +104,21 @@ class Lookups:
             if answer is not None:
                 return answer
         call = Call(execution_id, caller, self.clock(), timeout)
-        while (flight := self._flights.get(execution_id)) is not None:
-            outcome = await self._follow(flight, call)
+        while (leading := self._leading.get(execution_id.int)) is not None:
+            outcome = await self._follow(leading, call)
             if isinstance(outcome, HilosError):
                 raise copy.copy(outcome) from outcome.__cause__
             if outcome is not None:
                 return outcome
         return await self._lead(call)
 
-    async def _follow(self, flight: _Flight, call: Call) -> FlowExecution | HilosError | None:
+    async def _follow(self, leading: Call, call: Call) -> FlowExecution | HilosError | None:
         """What another's lookup finds; ``None`` if it ended for a reason that is only its own."""
         future: asyncio.Future[FlowExecution | HilosError | None]
         future = asyncio.get_running_loop().create_future()
-        flight.followers.append(future)
+        leading.followers.append(future)
         if not call.caller.is_batch:
-            self._gate.promote(flight.call)
+            self._gate.promote(leading)
         patience = call.wait_deadline - self.clock()
         try:
             async with asyncio.timeout(None if patience == math.inf else patience):
@@ -131,7 +127,7 @@ class Lookups:
             raise call.too_late() from None
 
     async def _lead(self, call: Call) -> FlowExecution:
-        flight = self._flights[call.id] = _Flight(call)
+        self._leading[call.id.int] = call
         outcome: FlowExecution | HilosError | None = None
         try:
             outcome = execution = await self._until_answered(call)
@@ -142,8 +138,8 @@ class Lookups:
             outcome = error if _is_answer(error) else None
             raise
         finally:
-            del self._flights[call.id]
-            for follower in flight.followers:
+            del self._leading[call.id.int]
+            for follower in call.followers:
                 if not follower.done():
                     follower.set_result(outcome)
         self._answers.keep(call.id, execution, self.clock())
@@ -177,17 +173,21 @@ class Lookups:
         retry_after: float | None = None
         wait: float | None = None
         quota: Quota | None = None
+        came: int | HilosError | None = None
         body = b""
         try:
             status, headers, body = await self._transport.fetch(
                 call.id, min(bound, left), self.bounds.max_response_bytes
             )
             quota = read_quota(headers)
-            execution = interpret(status, headers, body, call.id, self._transport.without_key)
-            verdict = "accepted"
+            read = functools.partial(
+                interpret, status, headers, body, call.id, self._transport.without_key
+            )
+            execution = await self._decoding.run(read) if self._gate.in_flight > 1 else read()
+            verdict, came = "accepted", status
         except HilosError as error:
-            body = b""  # a traceback that shows variables must not show an echoed key
-            call.last_error = error
+            body, read = b"", None  # a traceback that shows variables must not show an echoed key
+            call.last_error = came = error
             verdict = self._judge(call, error)
             if isinstance(error, StatusError) and error.retry_after is not None:
                 retry_after = error.retry_after
@@ -197,6 +197,8 @@ class Lookups:
             raise
         finally:
             self._gate.leave(call, verdict, retry_after, wait, quota)
+            if _log.logger.isEnabledFor(logging.DEBUG):
+                _log.request(call.id, call.attempts, self.clock() - call.sent, came)
         return execution
 
     def _judge(self, call: Call, error: HilosError) -> Verdict | None:
@@ -207,6 +209,8 @@ class Lookups:
             call.delay = 0.0  # the pause is everybody's
             return "refused" if isinstance(error, RateLimitError) else "busy"
         if not is_transient(error):
+            if isinstance(error, AuthenticationError) and call.caller.stopped is None:
+                _log.key_refused(call.id, error)  # once for a batch: it is stopped by that
             return "accepted"
         call.failures += 1
         call.delay = self.bounds.retry.backoff(call.failures)

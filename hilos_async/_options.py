@@ -60,6 +60,8 @@ class Freshness:
     @classmethod
     def of(cls, max_age: float, max_age_ended: float | None) -> Freshness | None:
         """The checked ages; ``None`` where every lookup is to ask."""
+        if max_age == 0 and max_age_ended is None:
+            return None
         ages = [max_age, max_age if max_age_ended is None else max_age_ended]
         for name, age in zip(("max_age", "max_age_ended"), ages, strict=True):
             if age and age != math.inf:

@@ -269,8 +269,9 @@ class KnownPacer:
         self._clock = clock
         self._limit = limit
         self._pause = Pause()
-        self._slots = Slots()
+        self._slots: Slots | None = None
         if limit is not None:
+            self._slots = Slots()
             self._slots.keep(limit)
 
     def bind(self, scope: str) -> None:
@@ -278,15 +279,19 @@ class KnownPacer:
 
     async def reserve(self) -> float:
         """Reserve the next slot and return its time."""
+        if self._slots is None:
+            return self._pause.until
         return max(self._slots.next(self._clock()), self._pause.until)
 
     def sent(self, at: float) -> None:
         """Hear that a request left."""
-        self._slots.left(at)
+        if self._slots is not None:
+            self._slots.left(at)
 
     def report(self, reply: Reply) -> None:
         """Hear how a request ended: a refusal pauses, an accepted one ends a row of them."""
-        self._slots.replied(reply)
+        if self._slots is not None:
+            self._slots.replied(reply)
         if reply.verdict in ("refused", "busy"):
             self._pause.begin(reply, self._limit.per if self._limit else 1.0)
         elif reply.verdict == "accepted":
@@ -299,4 +304,4 @@ class KnownPacer:
 
     def pace(self) -> Pace:
         """The state at this moment."""
-        return Pace(rate=self._slots.rate, limit=self._limit)
+        return Pace(rate=self._slots.rate if self._slots else None, limit=self._limit)

@@ -15,6 +15,7 @@ import msgspec
 from yarl import URL
 
 from hilos_async._pacing import Quota
+from hilos_async._sharing import read_execution
 from hilos_async.errors import (
     AuthenticationError,
     DecodeError,
@@ -74,8 +75,8 @@ def interpret(
     if not body:
         raise DecodeError(f"the reply to flow-execution/{execution_id} is empty (status {status})")
     try:
-        execution = decode(body, _EXECUTION)
-    except DecodeError:
+        execution = read_execution(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         execution = None
     if execution is None:
         body = conceal(body)  # also from a traceback that shows the variables of this frame
@@ -90,7 +91,7 @@ def interpret(
 
 
 def _explain(body: bytes, execution_id: UUID) -> FlowExecution:
-    """Decode what does not fit once more, for an error that names the id and hides the key."""
+    """Read what does not fit once more, for an error that says where, names the id, hides the key."""
     try:
         return decode(body, _EXECUTION)
     except DecodeError as error:

@@ -188,4 +188,5 @@ return cjson.encode({
   pause = s.pause - now,
   processes = processes,
   limit = requests and { requests, per } or nil,
+  known = s.before,
 })

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import msgspec
 
-from hilos_async import _config, _learning, _pacing
+from hilos_async import _config, _learning, _log, _pacing
 from hilos_async._pacing import Pace, Pause, RateLimit, Reply, Slots
 from hilos_async.errors import TransportError
 
@@ -90,6 +90,7 @@ class _Answer(msgspec.Struct):
     pause: float
     processes: int
     limit: tuple[float, float] | None = None
+    known: float | None = None  # requests of the limit that is known, while more are tried
 
 
 class _Slot(NamedTuple):
@@ -159,6 +160,7 @@ class RedisPacer:
         self._announced: RateLimit | None = None
         self._announced_told: RateLimit | None = None
         self._trusts_remaining = True
+        self._log = _log.LimitLog()
         self._sent: deque[float] = deque()  # departures of the last moment
         self._flying: dict[float, int] = {}  # slots by departure
         self._number = 0  # of slots until now
@@ -337,6 +339,8 @@ class RedisPacer:
                 # It may have been heard; the script takes no harm from hearing it twice.
                 self._ended = (ended + self._ended)[-_UNTOLD:]
                 self._refused = (refused + self._refused)[-_UNTOLD:]
+                if self._outage is None:
+                    _log.outage(error)
                 self._outage, self._ask_again = error, self._clock() + _ASK_AGAIN
                 return
             self._recent += ended
@@ -384,6 +388,7 @@ class RedisPacer:
 
     def _take(self, answer: _Answer, ended: float) -> None:
         if self._outage is not None:
+            _log.outage_over()
             self._outage = None
             # Until the others are back they keep to their shares, and so does this one.
             self._joined_until = ended + _ASK_AGAIN + _ANSWERS_IN if self._shares else 0.0
@@ -394,6 +399,9 @@ class RedisPacer:
             )  # a Redis that was restarted has yet to see the others
         if self._given is None:
             self._limit = None if answer.limit is None else RateLimit(*answer.limit)
+            if self._limit is not None:
+                known = answer.known or self._limit.requests
+                self._log.tell(RateLimit(known, self._limit.per), self._limit)
         if answer.pause > 0:
             self._pause.until = max(self._pause.until, ended + answer.pause)
         for nth in range(answer.slots):

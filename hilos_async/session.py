@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, Unpack
 import aiohttp
 import anyio
 
-from hilos_async import _config
+from hilos_async import _config, _log
 from hilos_async._batch import ExecutionBatch, Gathering, Progress
 from hilos_async._fanout import FanOut
 from hilos_async._gate import Caller, Gate
@@ -93,6 +93,7 @@ class HilosSession:
         trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
+        _log.obey_environment()
         key = _config.api_key(token)
         url = _config.resolve_base_url(account, base_url, allow_http)
         if session is not None and (trust_env or trace_configs):
@@ -125,7 +126,8 @@ class HilosSession:
             trust_env=trust_env,
             trace_configs=trace_configs,
         )
-        self._lookups = Lookups(self._transport, self._gate, bounds, clock=clock)
+        lookups, self._kind_of_fan_out = _kinds()
+        self._lookups = lookups(self._transport, self._gate, bounds, clock=clock)
         self._is_derived = False
 
     async def __aenter__(self) -> Self:
@@ -364,7 +366,7 @@ class HilosSession:
         bound = math.inf if timeout is None else _config.positive("timeout", timeout)
         lookups = self._lookups
         caller = Caller(is_batch=True, deadline=lookups.clock() + bound, timeout=timeout)
-        return FanOut(
+        return self._kind_of_fan_out(
             ids,
             functools.partial(
                 lookups.one, caller=caller, timeout=lookups.bounds.timeout, fresh=fresh
@@ -376,3 +378,15 @@ class HilosSession:
             accept=accept,
             room=room,
         )
+
+
+@functools.cache
+def _kinds() -> tuple[type[Lookups], type[FanOut]]:
+    """The kinds of lookups and batches: where OpenTelemetry is installed, those that it hears of."""
+    try:
+        from hilos_async._telemetry import TracedFanOut, TracedLookups
+    except ImportError as error:
+        if not (error.name or "").startswith("opentelemetry"):
+            raise
+        return Lookups, FanOut
+    return TracedLookups, TracedFanOut

@@ -10,5 +10,6 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HILOS_API_KEY", "HILOS_API_TOKEN", "HILOS_ACCOUNT", "HILOS_BASE_URL"):
+    names = ("HILOS_API_KEY", "HILOS_API_TOKEN", "HILOS_ACCOUNT", "HILOS_BASE_URL", "HILOS_LOG")
+    for name in names:
         monkeypatch.delenv(name, raising=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("resource", reason="the benchmarks need Unix")
 
-from benchmarks import speed, speed_guard, static_server
+from benchmarks import levers, speed, speed_guard, static_server
 from benchmarks.speed_chart import draw
 from benchmarks.speed_clients import CLIENTS
 from benchmarks.speed_clients.contract import contract
+from benchmarks.speed_clients.levers import LEVERS
 from benchmarks.speed_clients.pending import WAYS
 from benchmarks.speed_measure import PENDING
 from benchmarks.speed_report import Results, report
@@ -102,6 +105,33 @@ def test_what_was_accepted_is_what_the_guard_compares() -> None:
     assert accepted["figures"].keys() == speed_guard.TOLERANCE.keys()
 
 
+_WITHOUT = """
+import asyncio, sys
+from uuid import UUID
+from benchmarks.speed_clients.levers import LEVERS
+from hilos_async.testing import FakeHilos
+LEVERS[sys.argv[1]][1]()
+async def main():
+    async with FakeHilos() as fake, fake.session(pace="off") as hilos:
+        batch = await hilos.gather_executions([UUID(int=number) for number in range(20)])
+        assert batch and len(batch) == 20, batch
+asyncio.run(main())
+"""
+
+
+def test_every_lever_can_be_switched_off_alone() -> None:
+    runs = {
+        name: subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _WITHOUT, name],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in LEVERS
+    }
+    assert {name: run.communicate()[1] for name, run in runs.items()} == dict.fromkeys(runs, "")
+
+
 def test_tables_and_picture_show_every_client() -> None:
     speeds = ("cpu", "kernel", "wall", "peak", "single", "server")
     results = Results(
@@ -123,5 +153,9 @@ def test_tables_and_picture_show_every_client() -> None:
 
 def test_the_page_includes_what_the_benchmark_writes() -> None:
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    for written in (speed.TABLES.relative_to(ROOT), speed.PICTURE.relative_to(ROOT / "docs")):
+    for written in (
+        speed.TABLES.relative_to(ROOT),
+        speed.PICTURE.relative_to(ROOT / "docs"),
+        levers.TABLE.relative_to(ROOT),
+    ):
         assert str(written) in page

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Order:
-    """What is to be measured. ``path`` is put before sys.path: the generated clients."""
+    """What is to be measured.
+
+    ``path`` is put before sys.path: the generated clients. ``without`` is a lever of this library that
+    is switched off.
+    """
 
     task: str
     client: str
@@ -39,6 +43,7 @@ class Order:
     singles: int = 0
     core: int | None = None
     path: str = ""
+    without: str = ""
 
 
 async def many(client: Client, base_url: str, ids: Sequence[UUID]) -> Any:
@@ -150,6 +155,10 @@ def main() -> None:
         os.sched_setaffinity(0, {order.core})
     if order.path:
         sys.path.insert(0, order.path)
+    if order.without:
+        from benchmarks.speed_clients.levers import LEVERS
+
+        LEVERS[order.without][1]()
     client = CLIENTS.get(order.client, CLIENTS["hilos"])
     run: Runner = asyncio.run
     if client.uvloop:

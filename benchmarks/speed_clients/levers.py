@@ -1,0 +1,78 @@
+"""What the library does to be cheap, and how to do without: each lever can be switched off alone.
+
+Knows the insides of the library, and no figure. What is switched off is replaced, in this process,
+by what one would write without it; the executions stay the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+from yarl import URL
+
+from hilos_async import _lookup, _protocol, _transport
+from hilos_async._burst import Burst
+from hilos_async._deadlines import Deadlines
+from hilos_async._retry import is_transient
+from hilos_async.models import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ASYNCIO_RECEIVES = 262_144  # bytes
+
+
+def _tenacity_around_all() -> None:
+    attempt = _lookup.Lookups._until_answered
+
+    async def retrying(self: Any, call: Any) -> Any:
+        policy = AsyncRetrying(
+            retry=retry_if_exception(is_transient), stop=stop_after_attempt(4), reraise=True
+        )
+        return await policy(attempt, self, call)
+
+    _lookup.Lookups._until_answered = retrying
+
+
+def _decode_at_once() -> None:
+    async def at_once(self: Any, work: Callable[[], Any]) -> Any:
+        return work()
+
+    Burst.run = at_once
+
+
+def _share_nothing() -> None:
+    _protocol.read_execution = lambda body: decode(body, _protocol._EXECUTION)
+
+
+def _timer_for_each() -> None:
+    fetch = _transport.Transport.fetch
+
+    async def with_timer(self: Any, execution_id: Any, timeout: float, max_bytes: int) -> Any:
+        async with asyncio.timeout(timeout):
+            return await fetch(self, execution_id, timeout, max_bytes)
+
+    nothing = contextlib.nullcontext()
+    Deadlines.within = lambda self, seconds: nothing
+    _transport.Transport.fetch = with_timer
+
+
+def _large_receives() -> None:
+    _transport._RECEIVE_BYTES = _ASYNCIO_RECEIVES
+
+
+def _parse_each_url() -> None:
+    URL.joinpath = lambda self, id, encoded: URL(f"{self}/{id}", encoded=encoded)
+
+
+LEVERS = {
+    "burst": ("replies of one turn of the loop are decoded back to back", _decode_at_once),
+    "receive": ("64 KiB for each receive, not asyncio's 256 (plain http only)", _large_receives),
+    "tenacity": ("tenacity is asked only after a failure", _tenacity_around_all),
+    "deadlines": ("one timer for the deadlines of all attempts", _timer_for_each),
+    "sharing": ("equal parts of executions are read and kept once", _share_nothing),
+    "url": ("the URL is put together from its parsed prefix", _parse_each_url),
+}

@@ -1,0 +1,168 @@
+"""What the library says while it works: the logger `hilos_async` and its structured records.
+
+Knows every event, its level and its fields. Refuses to know the words of a server: status codes and
+names of errors are told, bodies and messages are not, for they may hold anything. Silent until an
+application, or HILOS_LOG, wants to hear it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING, Final
+
+from hilos_async.errors import HilosError, StatusError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from hilos_async._pacing import RateLimit
+
+logger: Final = logging.getLogger("hilos_async")
+logger.addHandler(logging.NullHandler())
+
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO}
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # generic for type checkers alone
+    """Shows the records, unless handlers of the application get them as well."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        theirs = [*logging.getLogger().handlers, *logger.handlers]
+        if all(isinstance(handler, (_Stderr, logging.NullHandler)) for handler in theirs):
+            super().emit(record)
+
+
+def obey_environment() -> None:
+    """Show the records on stderr if HILOS_LOG asks for it; a value that means nothing is told."""
+    wanted = os.environ.get("HILOS_LOG", "").strip()
+    if not wanted:
+        return
+    level = _LEVELS.get(wanted.lower())
+    if level is None:
+        warnings.warn(f"HILOS_LOG={wanted!r} is neither 'debug' nor 'info': ignored", stacklevel=3)
+        return
+    logger.setLevel(level)
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        handler = _Stderr()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+
+
+def retry(execution_id: UUID, attempt: int, delay: float, error: HilosError | None) -> None:
+    """A lookup is asked again after so many seconds; 0: when the pause is over."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    when = f"in {delay:.2f} s" if delay else "after the pause"
+    _tell(
+        logging.INFO,
+        "retry",
+        f"flow-execution/{execution_id}: attempt {attempt} ended in {_name(error)}; again {when}",
+        execution_id=str(execution_id),
+        attempt=attempt,
+        delay=delay,
+        error=type(error).__name__,
+        status=_status(error),
+    )
+
+
+def paused(delay: float, error: HilosError | None) -> None:
+    """Nothing leaves the session for so many seconds; ``error`` is what began it, if it was seen."""
+    retry_after = error.retry_after if isinstance(error, StatusError) else None
+    asked = "" if retry_after is None else f", Retry-After {retry_after:g} s"
+    _tell(
+        logging.INFO,
+        "pause",
+        f"paused for {delay:.2f} s" + (f": {_name(error)}{asked}" if error else ""),
+        delay=delay,
+        error=None if error is None else type(error).__name__,
+        status=_status(error),
+        retry_after=retry_after,
+    )
+
+
+def server_down(failures: int) -> None:
+    """So many requests in a row have failed."""
+    _tell(
+        logging.WARNING,
+        "server_down",
+        f"{failures} requests in a row have failed: the server seems to be down, and is asked one "
+        "request at a time until it answers",
+        failures=failures,
+    )
+
+
+def key_refused(execution_id: UUID, error: StatusError) -> None:
+    """The API does not take the key."""
+    _tell(
+        logging.WARNING,
+        "key_refused",
+        f"the API refused the key ({error.status} for flow-execution/{execution_id}): check "
+        "HILOS_API_KEY or token=",
+        execution_id=str(execution_id),
+        status=error.status,
+    )
+
+
+def request(
+    execution_id: UUID, attempt: int, seconds: float, came: int | HilosError | None
+) -> None:
+    """A request has ended: in a status, in an error, or cancelled."""
+    status = came if isinstance(came, int) else _status(came)
+    error = None if isinstance(came, int) else "cancelled" if came is None else type(came).__name__
+    _tell(
+        logging.DEBUG,
+        "request",
+        f"flow-execution/{execution_id}: {status or error} in {seconds:.3f} s",
+        execution_id=str(execution_id),
+        attempt=attempt,
+        seconds=seconds,
+        status=status,
+        error=error,
+    )
+
+
+def outage(error: BaseException) -> None:
+    """The Redis of a RedisPacer is gone."""
+    name = type(error).__name__
+    _tell(logging.WARNING, "redis_gone", f"Redis does not answer ({name})", error=name)
+
+
+def outage_over() -> None:
+    """It answers again."""
+    _tell(logging.INFO, "redis_back", "Redis answers again")
+
+
+class LimitLog:
+    """Tells of each limit that a pacer learns, once; and of its tries of a little more."""
+
+    def __init__(self) -> None:
+        self._known: RateLimit | None = None
+        self._kept: RateLimit | None = None
+
+    def tell(self, known: RateLimit, kept: RateLimit) -> None:
+        """Hear which limit is known, and which is kept: another one while more is tried."""
+        if known != self._known:
+            self._limit(logging.INFO, "limit", "learned the limit", known)
+        if kept not in (known, self._kept):
+            self._limit(logging.DEBUG, "limit_try", "trying a little more", kept)
+        self._known, self._kept = known, kept
+
+    def _limit(self, level: int, event: str, what: str, limit: RateLimit) -> None:
+        _tell(level, event, f"{what}: {limit}", requests=limit.requests, per=limit.per)
+
+
+def _tell(level: int, event: str, message: str, **fields: str | float | None) -> None:
+    # The prefix keeps the fields apart from those of other records: logging refuses a clash.
+    extra = {f"hilos_{name}": value for name, value in fields.items()}
+    logger.log(level, message, extra={"hilos_event": event, **extra}, stacklevel=3)
+
+
+def _status(error: HilosError | None) -> int | None:
+    return error.status if isinstance(error, StatusError) else None
+
+
+def _name(error: HilosError | None) -> str:
+    status = _status(error)
+    return type(error).__name__ + ("" if status is None else f" {status}")
