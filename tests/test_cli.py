@@ -714,8 +714,8 @@ async def test_the_six_lines_are_six_and_work(fake: FakeHilos) -> None:
 
 async def test_demo_serve_prints_what_points_everything_at_it() -> None:
     server = await asyncio.create_subprocess_exec(
-        *HILOS, "demo", "--serve", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
+        *HILOS, "demo", "--serve", "--lifetime", "0.2",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert server.stdout is not None
     with anyio.fail_after(PATIENCE):
@@ -727,6 +727,7 @@ async def test_demo_serve_prints_what_points_everything_at_it() -> None:
     try:
         assert (await process("check", env=given)).code == 0
         assert (await process("get", ONE, env=given)).code == 0
+        assert (await process("watch", ONE, env=given)).code == 0  # it moves, and ends
         port = given["HILOS_BASE_URL"].rpartition(":")[2].partition("/")[0]
         taken = await process("demo", "--port", port)
         assert taken.code == 2

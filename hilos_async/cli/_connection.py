@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         help="for the whole command, waiting included",
     )
     parser.add_argument(
@@ -114,9 +114,10 @@ def _url_from(base_url: str | None, account: str | None) -> str:
     return next((name for name in variables if name in os.environ), default)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """The seconds that an option is given: a number above 0."""
     try:
-        return _config.positive("--timeout", float(text))
+        return _config.positive("seconds", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from hilos_async._pacing import RateLimit
-from hilos_async.cli import _meter, _show
+from hilos_async.cli import _connection, _meter, _show
 from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
 
 if TYPE_CHECKING:
@@ -61,14 +61,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, default=0, metavar="N", help="the server's port (default: a free one)"
     )
+    parser.add_argument(
+        "--lifetime",
+        type=_connection.seconds,
+        metavar="SECONDS",
+        help="let every campaign move, and end within so many seconds (default: they stand still)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Show the main job, or serve until Ctrl-C; 1 if anything was not fetched after all."""
     if not options.serve:
-        return asyncio.run(_demonstrate(options.port))
+        return asyncio.run(_demonstrate(options))
     try:
-        asyncio.run(_keep_serving(options.port))
+        asyncio.run(_keep_serving(options))
     except KeyboardInterrupt:
         _show.end_line()
     return 0
@@ -85,7 +91,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-async def _start(port: int, stack: contextlib.AsyncExitStack) -> FakeHilos:
+async def _start(options: argparse.Namespace, stack: contextlib.AsyncExitStack) -> FakeHilos:
     """A server that runs until the stack unwinds."""
     from hilos_async.testing import FakeHilos, FakeLimit, Fault
 
@@ -95,16 +101,20 @@ async def _start(port: int, stack: contextlib.AsyncExitStack) -> FakeHilos:
         Fault.reset(share=1 / 29),
         Fault.truncate(share=1 / 28),
     ]
-    server = FakeHilos(limit=FakeLimit(LIMIT), faults=faults, port=port)
+    server = FakeHilos(
+        limit=FakeLimit(LIMIT), faults=faults, port=options.port, lifetime=options.lifetime
+    )
     try:
         return await stack.enter_async_context(server)
     except OSError as error:
-        raise CommandError(f"port {port} cannot be used: {error.strerror}", USAGE) from error
+        raise CommandError(
+            f"port {options.port} cannot be used: {error.strerror}", USAGE
+        ) from error
 
 
-async def _demonstrate(port: int) -> int:
+async def _demonstrate(options: argparse.Namespace) -> int:
     async with contextlib.AsyncExitStack() as stack:
-        server = await _start(port, stack)
+        server = await _start(options, stack)
         _show.message(
             f"a Hilos API on this machine: {LIMIT} requests per second, one in ten fails; "
             f"fetching {COUNT} executions"
@@ -149,9 +159,9 @@ def _show_work(server: FakeHilos, stats: Stats, batch: ExecutionBatch, seconds: 
     )
 
 
-async def _keep_serving(port: int) -> None:
+async def _keep_serving(options: argparse.Namespace) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        server = await _start(port, stack)
+        server = await _start(options, stack)
         _show.data(
             f"export HILOS_API_KEY={shlex.quote(server.token)}\n"
             f"export HILOS_BASE_URL={shlex.quote(server.base_url)}\n"
