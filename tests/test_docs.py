@@ -15,8 +15,6 @@ import anyio
 import anyio.to_thread
 import pytest
 
-import hilos_async
-import hilos_async.testing
 from hilos_async.testing import FakeHilos
 from tests.markdown_blocks import PAGES, ROOT, Block, blocks
 
@@ -25,8 +23,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-PYTHON = blocks("python")
-CONSOLE = blocks("console")
+TUTORIAL = [block for block in blocks("python", "console") if block.path.name == "tutorial.md"]
+PYTHON = [block for block in blocks("python") if block not in TUTORIAL]
+CONSOLE = [block for block in blocks("console") if block not in TUTORIAL]
 PATIENCE = 60.0
 PACKAGE = ROOT / "hilos_async"
 
@@ -46,7 +45,7 @@ async def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 def settled(text: str) -> list[str]:
     """The lines, without what differs from run to run: seconds, rates and ports."""
-    text = re.sub(r"\b\d+(\.\d+)? (s|min|h)\b", "# s", text)
+    text = re.sub(r"\b\d+(\.\d+)? ?(s|min|h)\b", "# s", text)
     text = re.sub(r"\b\d+ per second", "# per second", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:#", text)
     return [line.rstrip() for line in text.strip().splitlines()]
@@ -61,6 +60,24 @@ def shows(block: Block, text: str, printed: str) -> None:
 
 def is_pytest(block: Block) -> bool:
     return "def test_" in block.text
+
+
+def title(block: Block) -> str | None:
+    """The name of the file that a page says a block is."""
+    fence = block.path.read_text(encoding="utf-8").splitlines()[block.line - 2]
+    found = re.search(r'title="([^"]+)"', fence)
+    return found[1] if found else None
+
+
+def conftests(page: Path) -> list[str]:
+    return [b.text for b in PYTHON if b.path == page and title(b) == "conftest.py"]
+
+
+async def shell(command: str) -> str:
+    """What a command prints, on either output."""
+    with anyio.fail_after(PATIENCE):
+        ran = await anyio.run_process(["bash", "-c", f"{command} 2>&1"], check=False)
+    return ran.stdout.decode()
 
 
 # --- examples
@@ -83,6 +100,7 @@ async def test_an_example_runs_and_prints_what_the_page_shows(
 
 @pytest.mark.parametrize("block", [b for b in PYTHON if is_pytest(b)], ids=str)
 async def test_an_example_of_tests_passes(block: Block, fake: FakeHilos) -> None:
+    await anyio.Path("conftest.py").write_text("".join(conftests(block.path)), encoding="utf-8")
     await anyio.Path("test_example.py").write_text(block.text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     command += ["-o", "asyncio_default_fixture_loop_scope=function"]  # pytest-asyncio asks for it
@@ -104,31 +122,57 @@ def commands(block: Block) -> list[tuple[str, str]]:
 async def test_a_command_runs_and_prints_what_the_page_shows(block: Block, fake: FakeHilos) -> None:
     ran_any = False
     for command, output in commands(block):
-        # What the commands in between change, such as exported variables, is the fake's here.
-        if "hilos " not in command:
+        # Of the commands in between, only what writes a file: exported variables are the fake's here.
+        if "hilos " not in command and " > " not in command:
             continue
-        ran_any = True
-        with anyio.fail_after(PATIENCE):
-            ran = await anyio.run_process(["bash", "-c", f"{command} 2>&1"], check=False)
-        printed = ran.stdout.decode()
+        ran_any |= "hilos " in command
+        printed = await shell(command)
         assert "Traceback" not in printed
         assert "usage: hilos" not in printed or "--help" in command, printed
         shows(block, output, printed)
     assert ran_any, f"{block} holds no hilos command: mark it up as sh"
 
 
+async def test_the_tutorial_works_from_top_to_bottom_in_one_directory(fake: FakeHilos) -> None:
+    for block in TUTORIAL:
+        if not block.is_run:
+            continue
+        if block.language == "python":
+            name = title(block)
+            assert name, f"{block} has no title: where is a reader to save it?"
+            await anyio.Path(name).write_text(block.text, encoding="utf-8")
+            continue
+        for command, output in commands(block):
+            printed = await shell(command)
+            assert "Traceback" not in printed, f"{block}: {command}\n{printed}"
+            shows(block, output, printed)
+
+
 # --- what has to be complete
 
 
 def public_names() -> list[str]:
-    package = [n for n in hilos_async.__all__ if n != "__version__"]
-    testing = hilos_async.testing.__all__
-    return [f"hilos_async.{n}" for n in package] + [f"hilos_async.testing.{n}" for n in testing]
+    """What `__all__` says is public, in the package and its edges; of `cli`, the command is."""
+    sources = [
+        *PACKAGE.glob("[!_]*.py"),
+        *PACKAGE.glob("*/[!_]*.py"),
+        *PACKAGE.glob("**/__init__.py"),
+    ]
+    names: list[str] = []
+    for path in sources:
+        if path.parent.name == "cli":
+            continue
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        module = ".".join(part for part in parts if part != "__init__")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                names += [f"{module}.{name}" for name in ast.literal_eval(node.value)]
+    return [name for name in names if not name.endswith(".__version__")]
 
 
 def test_the_reference_has_every_public_name_once() -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    described = re.findall(r"^::: (hilos_async\.(?:testing\.)?[A-Z]\w+)$", page, re.M)
+    described = re.findall(r"^::: (hilos_async\.[\w.]+)$", page, re.M)
     assert sorted(described) == sorted(public_names())
 
 
