@@ -1,96 +1,38 @@
 """RedisPacer: one limit for a whole fleet, reckoned in Redis or Valkey.
 
-Knows how to ask the script beside it for slots, what the script wants to hear, and what to do while
-Redis is gone. Refuses to know HTTP, and which client library it is given: it imports none. How slots
-are spaced and a limit is learned stands in ``_redis_pace.lua``.
+Knows when to ask for slots, what Redis must hear of them, and what to do while it is gone. Refuses to
+know HTTP, and how Redis is asked: that stands in ``_redis_script.py``. How slots are spaced and a
+limit is learned stands in ``_redis_pace.lua``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import math
-import sys
 import time
 from collections import deque
-from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from hilos_async import _config, _learning, _log, _pacing
+from hilos_async import _config, _log
 from hilos_async._pacing import Pace, Pause, RateLimit, Reply, Slots
+from hilos_async._redis_script import BLOCK, PAD, Answer, AsyncRedis, Report, call, redis_errors
 from hilos_async.errors import TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from hilos_async._pacing import Quota
 
 __all__ = ["AsyncRedis", "RedisPacer"]
 
-_PAD: Final = 0.01  # what the even spacing leaves of the limit: a slot that comes late fits in
-_BLOCK: Final = 0.05  # seconds of slots that one call may reserve, and of use that ask for them
 _ANSWERS_IN: Final = 0.5  # seconds that a call may take
 _ASK_AGAIN: Final = 1.0  # seconds between two calls while Redis is gone
-_SEEN: Final = 60.0  # seconds after its last slot that a process counts to those that share
-_KEPT: Final = 172_800  # seconds; a nightly job finds what the last one learned
 _UNTOLD: Final = 1_000  # requests that are kept for Redis while it is gone
 _LATEST: Final = 0.5  # share of a window by which a slow reply may look late, as in _pacing.py
 _MUCH_FASTER: Final = 0.9
 _ABOUT_NOW: Final = 0.01  # seconds; a slot that lies no longer ago may still be used
-
-
-def _script() -> str:
-    theirs = ["FIRST_RATE", "RISK", "RISKED_SHARE", "EXPLAINS", "LOG"]
-    theirs += ["MORE", "FIRST_TRY", "TRY_COST", "LONGEST_TRY"]
-    numbers = {name: getattr(_learning, f"_{name}") for name in theirs}
-    numbers |= {name: getattr(_pacing, f"_{name}") for name in ("CATCH_UP", "CATCH_UP_SLOTS")}
-    numbers |= {"PAD": _PAD, "BLOCK": _BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
-    head = "".join(f"local {name} = {number!r}\n" for name, number in numbers.items())
-    return head + files("hilos_async").joinpath("_redis_pace.lua").read_text("utf-8")
-
-
-_SCRIPT: Final = _script()
-_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-
-class AsyncRedis(Protocol):
-    """What is needed of a client: ``redis.asyncio`` and ``valkey.asyncio`` have it, clusters too."""
-
-    def execute_command(self, *args: str | int | bytes) -> Awaitable[object]:
-        """Send one command and return the reply."""
-        ...
-
-
-class _Report(msgspec.Struct, omit_defaults=True):
-    """What the script is told; times are seconds before the call (``pause``: from it on)."""
-
-    id: str
-    slots: int
-    number: int  # of the next slot
-    limit: tuple[float, float] | None = None  # the one given; otherwise Redis learns it
-    known: tuple[float, float] | None = None  # learned earlier, should Redis have lost it
-    announced: tuple[float, float] | None = None  # by header fields
-    # Slot, when it arrived at the latest, and when it was sent if it was accepted.
-    ended: list[list[float]] = []
-    refused: list[list[float]] = []  # sent, received, and Retry-After if there was one
-    trip: float | None = None  # mean seconds that the accepted took
-    pause: float = 0.0
-
-
-class _Answer(msgspec.Struct):
-    """What the script says; ``wait`` and ``pause`` are seconds from the call on."""
-
-    slots: int
-    wait: float
-    interval: float
-    pause: float
-    processes: int
-    limit: tuple[float, float] | None = None
-    known: float | None = None  # requests of the limit that is known, while more are tried
 
 
 class _Slot(NamedTuple):
@@ -273,7 +215,7 @@ class RedisPacer:
 
     def _block(self, now: float) -> int:
         """How many slots to reserve: what this process used in the time that a block may last."""
-        while self._sent and self._sent[0] < now - _BLOCK:
+        while self._sent and self._sent[0] < now - BLOCK:
             self._sent.popleft()
         return max(1, len(self._sent))
 
@@ -284,7 +226,7 @@ class RedisPacer:
             return self._interval * self._processes
         # A whole number in a window: the shares of all, in whatever phase, then fit into it.
         share = self._limit.requests / self._processes
-        return self._limit.per / (math.floor(share) if share >= 1 else share) * (1 + _PAD)
+        return self._limit.per / (math.floor(share) if share >= 1 else share) * (1 + PAD)
 
     def _alone(self, outage: BaseException, now: float) -> float:
         if self._shares and self._interval is not None:
@@ -334,8 +276,8 @@ class RedisPacer:
             self._ended, self._refused = [], []
             try:
                 async with asyncio.timeout(_ANSWERS_IN):
-                    answer = await self._run(msgspec.json.encode(report))
-            except _redis_errors() as error:
+                    answer = await call(self._client, self._budget(), report)
+            except redis_errors() as error:
                 # It may have been heard; the script takes no harm from hearing it twice.
                 self._ended = (ended + self._ended)[-_UNTOLD:]
                 self._refused = (refused + self._refused)[-_UNTOLD:]
@@ -350,8 +292,14 @@ class RedisPacer:
                 return
             slots = 0
 
-    def _new_report(self, slots: int, now: float) -> _Report:
-        report = _Report(self._id, slots, self._number + 1)
+    def _budget(self) -> str:
+        name = self._key or self._scope
+        if name is None:
+            raise RuntimeError("this RedisPacer has no budget yet: HilosSession(pace=...) binds it")
+        return f"hilos_async:{{{name}}}"
+
+    def _new_report(self, slots: int, now: float) -> Report:
+        report = Report(self._id, slots, self._number + 1)
         report.pause = max(0.0, self._pause.until - now)
         for slot, reply in self._ended:
             sent = [now - reply.sent] if reply.verdict == "accepted" else []
@@ -370,23 +318,7 @@ class RedisPacer:
             report.refused.append([now - reply.sent, now - reply.received, *after])
         return report
 
-    async def _run(self, report: bytes) -> _Answer:
-        name = self._key or self._scope
-        if name is None:
-            raise RuntimeError("this RedisPacer has no budget yet: HilosSession(pace=...) binds it")
-        bucket = f"hilos_async:{{{name}}}"
-        keys = [bucket, *(f"{bucket}:{kind}" for kind in ("processes", "arrivals", "accepted"))]
-        try:
-            answer = await self._client.execute_command("EVALSHA", _SHA, 4, *keys, report)
-        except _redis_errors() as error:
-            # redis-py and valkey-py cut the code off the message and make a class of it.
-            if type(error).__name__ != "NoScriptError" and "NOSCRIPT" not in str(error):
-                raise
-            answer = await self._client.execute_command("EVAL", _SCRIPT, 4, *keys, report)
-        assert isinstance(answer, (str, bytes))  # by the client's decode_responses
-        return msgspec.json.decode(answer, type=_Answer)
-
-    def _take(self, answer: _Answer, ended: float) -> None:
+    def _take(self, answer: Answer, ended: float) -> None:
         if self._outage is not None:
             _log.outage_over()
             self._outage = None
@@ -421,13 +353,3 @@ def _checked_key(key: object) -> str:
 
 def _pair(limit: RateLimit | None) -> tuple[float, float] | None:
     return None if limit is None else (limit.requests, limit.per)
-
-
-def _redis_errors() -> tuple[type[BaseException], ...]:
-    """The errors of the client libraries that are there, and those of the socket."""
-    found: list[type[BaseException]] = [OSError]
-    for name in ("Redis", "Valkey"):
-        module = sys.modules.get(f"{name.lower()}.exceptions")
-        if module is not None:  # an error of the cluster is none of the others
-            found += [getattr(module, f"{name}{kind}") for kind in ("Error", "ClusterException")]
-    return tuple(found)
