@@ -31,6 +31,7 @@ class Burst(Generic[T]):
         if not self._waiting:
             loop.call_soon(self._run_all)
         self._waiting.append((future, work))
+        del work  # a traceback that shows variables must not show what it works on
         return await future
 
     def _run_all(self) -> None:

@@ -188,8 +188,9 @@ class Gate:
             finally:
                 self._leading = False
                 self._advance()
-            # A single lookup has come meanwhile, and gets the slot.
-            await self._queue(call, first=True)
+            # A single lookup has come meanwhile, and gets the slot; unless it has given up since.
+            if self._leading or self._is_shut():
+                await self._queue(call, first=True)
 
     def _count(self, call: Call, sent: float) -> None:
         call.sent = sent
@@ -325,6 +326,7 @@ class Gate:
                 return now
             if at > call.wait_deadline:
                 raise call.too_late()
+            self._refuse_stopped(call)  # meanwhile: nobody wakes who is in the pacer
             await self._sleep(call, at - now)
 
     async def _sleep(self, call: Call, delay: float) -> None:

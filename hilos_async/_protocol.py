@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
 _EPOCH: Final = 1_000_000_000  # a reset of 30 years of seconds is a point in time
-_DELTA_SECONDS = re.compile(r"\d+", re.ASCII)
+_DELTA_SECONDS = re.compile(r"\d{1,12}", re.ASCII)
 # DRF says it in words too, and the words survive proxies that drop the header.
-_DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
+_DRF_WAIT = re.compile(r"available in (\d{1,12}) second", re.ASCII)
 _EXECUTION = msgspec.json.Decoder(FlowExecution)
 
 
@@ -80,13 +80,12 @@ def interpret(
         execution = None
     if execution is None:
         body = conceal(body)  # also from a traceback that shows the variables of this frame
-        return _explain(body, execution_id)
+        execution = _explain(body, execution_id)
     if execution.id == execution_id:
         return execution
     if execution.id is not None:
-        raise DecodeError(
-            f"asked for {execution_id}, got the execution {execution.id}", path="$.id"
-        )
+        got, execution, body = execution.id, None, b""  # as above: no variable may show the key
+        raise DecodeError(f"asked for {execution_id}, got the execution {got}", path="$.id")
     return msgspec.structs.replace(execution, id=execution_id)
 
 
@@ -155,7 +154,7 @@ def retry_after(
         wait = (date - here).total_seconds()
         return wait if wait > 0 else None
     said = _DRF_WAIT.search(detail)
-    return float(said.group(1)) if said else None
+    return (float(said.group(1)) or None) if said else None
 
 
 def _http_date(value: str) -> datetime | None:

@@ -15,7 +15,8 @@ from hilos_async.models import Channel, Flow, FlowExecution, FlowVersion, User
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_KEPT: Final = 512  # parts of a kind; each some 4 KB at most, with the bytes it is known by
+_KEPT: Final = 512  # parts of a kind
+_LONGEST: Final = 16_384  # bytes of one that is kept: a usual one has 200 to 2,000
 
 
 class _Part(Generic[T]):
@@ -49,6 +50,8 @@ class _Part(Generic[T]):
         part = self._known.get(document)
         if part is None:
             part = self.read(document)
+            if len(document) > _LONGEST:
+                return part
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[document] = part

@@ -145,28 +145,18 @@ class Transport:
         session = self.open()
         try:
             with self._deadlines.within(timeout):
-                response = await session.get(
-                    self._executions.joinpath(str(execution_id), encoded=True),
-                    headers=self._headers if self._given else None,
-                    allow_redirects=False,  # aiohttp would send a key in another header along
-                    raise_for_status=False,  # a session we were given may have it on
-                    timeout=_NO_TIMEOUT,
-                    auto_decompress=False,  # it would not notice a body that ends too early
-                    proxy=self._proxy,
-                    ssl=self._ssl,
-                )
-                body = _whole(response, max_bytes)
-                if body is None:
-                    body = await _read(response, execution_id, max_bytes)
+                response, body = await self._exchange(session, execution_id, max_bytes)
+        except ResponseTooLargeError as error:
+            raise error.with_traceback(None) from None  # its frames show what the server has sent
         except TimeoutError as error:
             if self.closed:
                 raise self.closed_error() from None
             raise AttemptTimeoutError(
                 f"no complete reply to flow-execution/{execution_id} within {timeout:.3g} s"
-            ) from error
+            ) from _without_frames(error)
         except (aiohttp.ClientError, OSError) as error:
             if self.closed or session.closed:
-                raise self.closed_error() from error
+                raise self.closed_error() from self._without_key(error)
             raise self._transport_error(error, execution_id) from self._without_key(error)
         except asyncio.CancelledError:
             # A connector that is closed cancels who waits for a name or a connection, without any
@@ -175,11 +165,29 @@ class Transport:
             if session.closed and task is not None and not task.cancelling():
                 raise self.closed_error() from None
             raise
-        if response.status < 300:
-            return response.status, response.headers, body  # nobody keeps the headers of a success
+        if 200 <= response.status < 300:
+            return response.status, response.headers, body
         headers = response.headers.items()
         kept = {name.lower(): value.replace(self._key, "***") for name, value in headers}
         return response.status, kept, self.without_key(body)
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, execution_id: UUID, max_bytes: int
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        response = await session.get(
+            self._executions.joinpath(str(execution_id), encoded=True),
+            headers=self._headers if self._given else None,
+            allow_redirects=False,  # aiohttp would send a key in another header along
+            raise_for_status=False,  # a session we were given may have it on
+            timeout=_NO_TIMEOUT,
+            auto_decompress=False,  # it would not notice a body that ends too early
+            proxy=self._proxy,
+            ssl=self._ssl,
+        )
+        body = _whole(response, max_bytes)
+        if body is None:
+            body = await _read(response, execution_id, max_bytes)
+        return response, body
 
     def without_key(self, body: bytes) -> bytes:
         """A body that nobody can show the key from: a server may echo it."""
@@ -222,7 +230,16 @@ class Transport:
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
         # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else error
+        return None if self._key in f"{error} {error!r}" else _without_frames(error)
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error and its causes without tracebacks: their frames show what the server has sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:

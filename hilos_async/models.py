@@ -85,7 +85,11 @@ class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
 
 
 class Flow(Model, frozen=True, kw_only=True, gc=False):
-    """A conversation script; its ``id`` is text in the API, not always a UUID."""
+    """A conversation script; its ``id`` is text in the API, not always a UUID.
+
+    Executions of a campaign share it. So ``trigger_config``, which Python would let you change, is to be
+    read only.
+    """
 
     id: str
     name: str

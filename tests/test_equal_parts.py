@@ -127,6 +127,17 @@ def test_what_is_remembered_is_bounded_and_forgetting_changes_nothing(
         assert len(_sharing._FLOW._known) <= 8
 
 
+def test_a_part_that_is_very_long_is_not_remembered() -> None:
+    raw = document()
+    version = raw["flow_version"]
+    assert isinstance(version, dict)
+    version["version_description"] = "x" * 20_000
+    one, other = read_execution(body(raw)), read_execution(body(raw))
+    assert one == other
+    assert one.flow_version is not other.flow_version
+    assert one.flow is other.flow
+
+
 def test_a_null_where_a_person_or_a_channel_may_be_missing_stays_none() -> None:
     raw = document(created_by=None, status_triggered_by=None)
     execution = read_execution(body(raw))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
+import random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -406,3 +408,67 @@ def test_an_error_of_the_pacer_reaches_each_who_asks_and_the_lead_is_passed_on()
         assert gate.in_flight == 0
 
     virtual_time.run(main)
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 40))
+def test_whoever_gives_up_at_whatever_moment_nobody_waits_for_ever(seed: int) -> None:
+    for each in range(seed, seed + 40):
+        assert virtual_time.run(functools.partial(_mixed, random.Random(each))) == (0, 0, 0)
+
+
+async def _mixed(chance: random.Random, clock: Callable[[], float]) -> tuple[int, int, int]:
+    """Singles and a batch under refusals, deadlines and cancellation: who is left, in the end."""
+    limit = chance.choice([None, RateLimit(5), RateLimit(1)])
+    gate = Gate(KnownPacer(limit, clock=clock), chance.choice([1, 2, 50]), clock=clock)
+    batch = Caller(is_batch=True)
+    outcomes: list[Verdict] = ["accepted", "accepted", "accepted", "accepted", "failed", "refused"]
+
+    async def lookup(number: int) -> None:
+        await asyncio.sleep(5 * chance.random())
+        caller = batch if chance.random() < 0.6 else Caller(is_batch=False)
+        patient = caller.is_batch and chance.random() < 0.7
+        timeout = None if patient else 0.05 + 6 * chance.random()
+        call = Call(UUID(int=number), caller, clock(), timeout)
+        verdict: Verdict | None = "refused"
+        while verdict == "refused":
+            try:
+                await gate.enter(call)
+            except DeadlineExceededError:
+                return
+            verdict = wait = None
+            try:
+                await asyncio.sleep(0.3 * chance.random())
+                verdict = chance.choice(outcomes)
+                wait = 4 * chance.random() if verdict == "refused" else None
+            finally:
+                gate.leave(call, verdict, wait, wait)
+
+    tasks = [asyncio.create_task(lookup(number)) for number in range(chance.randint(2, 14))]
+    for _ in range(chance.randint(0, 6)):
+        await asyncio.sleep(2 * chance.random())
+        chance.choice(tasks).cancel()
+    _, waiting = await asyncio.wait(tasks, timeout=5_000)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return len(waiting), gate.in_flight, gate.stats().waiting
+
+
+def test_closing_reaches_who_waits_in_the_pacer_and_not_only_in_the_queue() -> None:
+    class Distant(KnownPacer):
+        async def reserve(self) -> float:
+            await asyncio.sleep(1.0)  # a round trip to Redis
+            return self._clock() + 30.0
+
+    async def main(clock: Callable[[], float]) -> float:
+        gate = Gate(Distant(None, clock=clock), 50, clock=clock)
+        began = clock()
+        call = Call(UUID(int=1), Caller(is_batch=False), began, 60.0)
+        entering = asyncio.create_task(gate.enter(call))
+        await asyncio.sleep(0.5)
+        gate.close(lambda: SessionClosedError("closed"))
+        with pytest.raises(SessionClosedError):
+            await entering
+        return clock() - began
+
+    assert virtual_time.run(main) == pytest.approx(1.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import aiohttp
+import msgspec
 import pytest
 
 from hilos_async import ExecutionBatch, HilosError, HilosSession, RetryPolicy
@@ -44,6 +45,25 @@ TROUBLES = [
         b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/?k=" + KEY.encode() + b"\r\n\r\n"
     ),
     Fault.raw(b"HTTP/1.1 200 OK\r\nX-" + KEY.encode() + b" broken\r\n\r\n"),
+    Fault.raw(b"HTTP/1.1 200 OK\r\nX: " + KEY.encode() + b"\r\nBad line\r\n\r\n"),
+    Fault.raw(
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\nX: "
+        + KEY.encode()
+        + b"\r\n\r\n"
+    ),
+    Fault.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + ECHO),  # cut short
+    Fault.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\nX: " + KEY.encode() + b"\r\n\r\n{}"),
+    Fault.raw(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\nzz\r\n"
+        % (len(ECHO), ECHO)
+    ),
+    Fault.body(b"<html>", headers={"X-Echo": KEY}),
+    Fault.body(b"\x1f\x8b" + ECHO, headers={"Content-Encoding": "gzip"}),
+    Fault.body(ECHO * 100),  # too large
+    Fault.body(b"x" * 5_000, headers={"X-Echo": KEY}),
+    Fault.body(  # of another id
+        msgspec.json.encode({**FakeHilos().document(UUID(int=7)), "status_reason": KEY})
+    ),
 ]
 
 
@@ -90,14 +110,21 @@ async def test_no_error_and_no_record_holds_the_key(
     once = RetryPolicy(attempts=2, max_backoff=0.001)
     async with (
         FakeHilos(KEY, faults=[trouble]) as fake,
-        fake.session(retry=once, attempt_timeout=0.2, timeout=2.0, auth_header=header) as hilos,
+        fake.session(
+            retry=once,
+            attempt_timeout=0.2,
+            timeout=2.0,
+            auth_header=header,
+            max_response_bytes=4_000,
+            pace="off",
+        ) as hilos,
     ):
         assert KEY not in f"{hilos!r} {hilos} {hilos.stats}"
         with pytest.raises(HilosError) as caught:
             await hilos.get_execution(ID)
         text = everything_of(caught.value)
-        try:
-            batch = await hilos.gather_executions([ID], timeout=0.3)
+        try:  # two at once: then they are read together
+            batch = await hilos.gather_executions([ID, UUID(int=1)], timeout=0.3)
         except HilosError as error:
             batch = getattr(error, "batch", ExecutionBatch({}, {}))
             text += everything_of(error)

@@ -124,6 +124,21 @@ async def test_a_failed_lookup_is_told_once_and_asked_again_a_404_ends_its_id() 
 
 
 @pytest.mark.usefixtures("_quickly")
+async def test_a_lookup_that_gives_up_in_a_pause_does_not_stop_the_watch() -> None:
+    watched, other, later = uuids(3)
+    refusal = Fault.status(429, retry_after=1, ids=[watched], times=1)
+    async with FakeHilos(faults=[refusal]) as fake, fake.session(pace="off") as hilos:
+        fake.put(watched, status="COMPLETED")
+        waiting = asyncio.create_task(hilos.wait_for_executions([watched]))
+        while not hilos.stats.paused_for:  # noqa: ASYNC110 - nothing tells when it begins
+            await asyncio.sleep(0.001)
+        with pytest.raises(DeadlineExceededError):
+            await hilos.get_execution(other, timeout=0.01)
+        async with asyncio.timeout(30):
+            assert await waiting
+        assert (await hilos.get_execution(later, timeout=30)).id == later
+
+
 @pytest.mark.usefixtures("_quickly")
 async def test_the_first_answer_after_a_failure_is_given_though_nothing_has_moved() -> None:
     [id] = uuids(1)

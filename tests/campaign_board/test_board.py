@@ -76,6 +76,7 @@ def test_a_failing_campaign_shows_its_reason_until_it_answers_again(page: Page) 
     page.shows("Template paused by the provider", page.row(THREE))
     page.shows("'nonsense' is no execution id", page.row("nonsense"))
     page.shows("Failing 3", "#show")
+    page.shows("10%", page.row(FOUR))
     fake.faults.append(Fault.status(503, detail="Back soon.", ids=[FOUR]))
     page.shows("Back soon.", page.row(FOUR))
     assert "10%" in page.text(page.row(FOUR)), "what was seen before stays"
