@@ -19,7 +19,7 @@ from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from hilos_async._gate import Caller
+    from hilos_async._call import Caller
     from hilos_async.models import FlowExecution
 
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from hilos_async import _log
 from hilos_async._burst import Burst
-from hilos_async._gate import Call
+from hilos_async._call import Call
 from hilos_async._protocol import interpret, read_quota
 from hilos_async._retry import is_refusal, is_transient, retry
 from hilos_async.errors import (
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from hilos_async._gate import Caller, Gate
+    from hilos_async._call import Caller
+    from hilos_async._gate import Gate
     from hilos_async._options import Bounds, Freshness
     from hilos_async._pacing import Quota, Verdict
     from hilos_async._transport import Transport

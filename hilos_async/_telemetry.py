@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
     from opentelemetry.trace import Span, Tracer
 
-    from hilos_async._gate import Call, Caller, Gate
+    from hilos_async._call import Call, Caller
+    from hilos_async._gate import Gate
     from hilos_async._options import Bounds, Freshness
     from hilos_async._transport import Transport
     from hilos_async.models import FlowExecution

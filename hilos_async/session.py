@@ -17,8 +17,9 @@ import anyio
 
 from hilos_async import _config, _log
 from hilos_async._batch import ExecutionBatch, Gathering, Progress
+from hilos_async._call import Caller
 from hilos_async._fanout import FanOut
-from hilos_async._gate import Caller, Gate
+from hilos_async._gate import Gate
 from hilos_async._lookup import Lookups
 from hilos_async._options import Bounds, Freshness, Options, connections, pacer_for
 from hilos_async._pacing import Pacer, RateLimit

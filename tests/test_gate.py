@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from hilos_async import DeadlineExceededError, RateLimit, Reply, SessionClosedError, TransportError
-from hilos_async._gate import Call, Caller, Gate
+from hilos_async._call import Call, Caller
+from hilos_async._gate import Gate
 from hilos_async._pacing import KnownPacer
 from tests import virtual_time
 

@@ -22,7 +22,8 @@ from hilos_async import (
     TransportError,
     _log,
 )
-from hilos_async._gate import Call, Caller, Gate
+from hilos_async._call import Call, Caller
+from hilos_async._gate import Gate
 from hilos_async._learning import LearningPacer
 from hilos_async._pacing import KnownPacer
 from hilos_async.redis import RedisPacer

@@ -15,7 +15,8 @@ from uuid import UUID
 from tenacity import AsyncRetrying, TryAgain, retry_if_exception_type, wait_random_exponential
 
 from benchmarks.pace_sim.world import CONCURRENCY
-from hilos_async._gate import Call, Caller, Gate
+from hilos_async._call import Call, Caller
+from hilos_async._gate import Gate
 from hilos_async._learning import LearningPacer
 from hilos_async._pacing import KnownPacer
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.pace_sim import world
 from benchmarks.pace_sim.clients import BotocoreAdaptive, FullJitter, Stainless, knowing, learning
 from hilos_async import RateLimit
-from hilos_async._gate import Caller
+from hilos_async._call import Caller
 from hilos_async._learning import LearningPacer
 from hilos_async._pacing import KnownPacer, Reply
 from tests import virtual_time
