@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,8 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # generic for t
     """Shows the records, unless handlers of the application get them as well."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        theirs = [*logging.getLogger().handlers, *logger.handlers]
+        self.stream = sys.stderr  # as it is now: what was redirected may be closed
+        theirs = [*logger.handlers, *(logging.getLogger().handlers if logger.propagate else ())]
         if all(isinstance(handler, (_Stderr, logging.NullHandler)) for handler in theirs):
             super().emit(record)
 
@@ -44,6 +46,7 @@ def obey_environment() -> None:
         warnings.warn(f"HILOS_LOG={wanted!r} is neither 'debug' nor 'info': ignored", stacklevel=3)
         return
     logger.setLevel(level)
+    logger.disabled = False  # dictConfig disables whatever it does not name
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

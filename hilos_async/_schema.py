@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema, ValidationError
+    from pydantic_core.core_schema import SerializationInfo, SerializerFunctionWrapHandler
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _AT: Final = re.compile(r" - at `\$(.*)`$")
@@ -67,9 +68,7 @@ class Model(msgspec.Struct, frozen=True):
             lambda value, _: _read(cls, value),
             core_schema.typed_dict_schema(fields),
             ref=f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda model: msgspec.to_builtins(model, enc_hook=_as_problem)
-            ),
+            serialization=core_schema.wrap_serializer_function_ser_schema(_write, info_arg=True),
         )
 
     @classmethod
@@ -183,6 +182,18 @@ def to_line(value: object) -> bytes:
     for separator, escaped in _SEPARATORS:
         line = line.replace(separator, escaped)
     return line + b"\n"
+
+
+def _write(
+    value: object, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+) -> object:
+    """What pydantic answers for a model: in one step, unless it is to leave something out."""
+    if info.include is None and info.exclude is None and not info.exclude_none:
+        return msgspec.to_builtins(value, enc_hook=_as_problem)
+    model = HilosProblem.of(value) if isinstance(value, HilosError) else value
+    if not isinstance(model, Model):
+        return _as_problem(model)
+    return handler(msgspec.structs.asdict(model))
 
 
 def _read(cls: type[Model], value: object) -> Model:

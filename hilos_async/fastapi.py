@@ -6,10 +6,13 @@ what an error tells a stranger (``_schema.py``), and how a lookup goes.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final, cast
+from uuid import UUID
 
 import anyio
 
@@ -18,7 +21,7 @@ from hilos_async.errors import HilosError, StatusError
 from hilos_async.session import HilosSession
 
 try:
-    from fastapi import Depends, WebSocket
+    from fastapi import Depends, WebSocket, WebSocketDisconnect
     from fastapi.requests import HTTPConnection
     from fastapi.responses import Response, StreamingResponse
 except ImportError as error:
@@ -80,8 +83,10 @@ def hilos_lifespan(
                 name: await stack.enter_async_context(make())
                 for name, make in {_DEFAULT: factory, **named}.items()
             }
-            setattr(app.state, _SESSIONS, sessions)
-            yield {_SESSIONS: sessions}
+            around: dict[str, HilosSession] = getattr(app.state, _SESSIONS, {})
+            setattr(app.state, _SESSIONS, around | sessions)
+            stack.callback(setattr, app.state, _SESSIONS, around)  # a closed one is no wiring
+            yield {_SESSIONS: around | sessions}
 
     return lifespan
 
@@ -116,7 +121,7 @@ def _session(connection: HTTPConnection, name: str) -> HilosSession:
     # A mounted app is not the one whose lifespan was run, but it sees that one's lifespan state.
     for state in (connection.app.state, connection.state):
         sessions = sessions or getattr(state, _SESSIONS, None)
-    if sessions is None:
+    if not sessions:
         raise RuntimeError(
             "this app has no Hilos session: add FastAPI(lifespan=hilos_lifespan()), or in a lifespan "
             "of your own `async with hilos_lifespan()(app) as state: yield state` (a mounted app sees "
@@ -149,19 +154,25 @@ def install_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ExceptionGroup, handler)
 
 
-# The model puts the schema among the components; FastAPI then lists it as the route's own type too.
-_DOCUMENTED: Final[dict[str, object]] = {
-    "model": HilosProblem,
-    "content": {
-        "application/problem+json": {"schema": {"$ref": "#/components/schemas/HilosProblem"}}
-    },
+class _Documented(dict[str, object]):
+    """A response as OpenAPI has it, of which FastAPI takes a copy for each route."""
+
+    def copy(self) -> dict[str, object]:
+        """All of it: older FastAPIs write each route's own type into what is below."""
+        return copy.deepcopy(dict(self))
+
+
+_CONTENT: Final = {
+    "application/problem+json": {"schema": {"$ref": "#/components/schemas/HilosProblem"}}
 }
+# The model puts the schema among the components; FastAPI then lists it as the route's own type too.
+_DOCUMENTED: Final = _Documented(model=HilosProblem, content=_CONTENT)
 _WAIT: Final = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 problem_responses: Final[dict[int | str, dict[str, object]]] = {
     400: _DOCUMENTED,
     404: _DOCUMENTED,
     502: _DOCUMENTED,
-    503: _DOCUMENTED | {"headers": _WAIT},
+    503: _Documented(_DOCUMENTED, headers=_WAIT),
     504: _DOCUMENTED,
 }
 """What ``install_exception_handlers`` answers, for the schema: ``FastAPI(responses=problem_responses)``.
@@ -192,7 +203,9 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response | No
         for each in errors:
             _tell(each, problem)
     if isinstance(connection, WebSocket):
-        await connection.close(1013 if problem.status == 503 else 1011, problem.title)
+        # It may be closed already, or the client gone.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await connection.close(1013 if problem.status == 503 else 1011, problem.title)
         return None
     wait = problem.retry_after
     return Response(
@@ -219,9 +232,11 @@ def _tell(error: HilosError, problem: HilosProblem) -> None:
     name = type(error).__name__
     if isinstance(error, StatusError):
         name += f" {error.status}"
+    # What is no id may be anything that a stranger wrote: lines of a log, an address.
+    known = error.execution_id if isinstance(error.execution_id, UUID) else "(no id)"
     _log.warning(
         "flow-execution/%s: answered %d for %s after %d attempts in %.1f s",
-        error.execution_id,
+        known,
         problem.status,
         name,
         error.attempts,
@@ -267,16 +282,19 @@ class _ResultsResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Not StreamingResponse's way: where a server tells of a lost client only whoever sends, a
         # quiet watch would go on, and what a generator holds open waits for the garbage collector.
-        async with anyio.create_task_group() as tasks:
+        try:
+            async with anyio.create_task_group() as tasks:
 
-            async def stop_when_gone() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
+                async def stop_when_gone() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(stop_when_gone)
+                await self.stream_response(send)
                 tasks.cancel_scope.cancel()
-
-            tasks.start_soon(stop_when_gone)
-            await self.stream_response(send)
-            tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:  # out of a task group even a single error is one
+            raise group.exceptions[0] from None
         if self.background is not None:
             await self.background()
 

@@ -728,6 +728,7 @@ async def test_demo_serve_prints_what_points_everything_at_it() -> None:
         assert (await process("check", env=given)).code == 0
         assert (await process("get", ONE, env=given)).code == 0
         assert (await process("watch", ONE, env=given)).code == 0  # it moves, and ends
+        assert (await process("get", _demo.MISSING, env=given)).code == 1
         port = given["HILOS_BASE_URL"].rpartition(":")[2].partition("/")[0]
         taken = await process("demo", "--port", port)
         assert taken.code == 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import aiohttp
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket
+from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
 import hilos_async.fastapi
@@ -315,6 +315,45 @@ async def test_a_web_socket_gets_the_session_and_is_closed_with_a_code(
                 )
 
 
+async def test_a_web_socket_whose_client_has_left_is_no_error_of_the_app(
+    fake: FakeHilos, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, over = app_of(fake), asyncio.Event()
+    fake.faults.append(Fault.status(404, ids=[TWO]))
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket, hilos: HilosDep) -> None:
+        await socket.accept()
+        try:
+            await socket.receive_text()
+        except WebSocketDisconnect:
+            await hilos.get_execution(TWO)
+        finally:
+            over.set()
+
+    async with serving(app) as url:
+        async with client.ws_connect(f"{url}/live"):
+            pass
+        await over.wait()
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_a_stranger_wrote_for_an_id_is_not_in_the_log(
+    fake: FakeHilos, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = app_of(fake)
+    fake.remove(TWO)
+
+    @app.get("/all")
+    async def everything(hilos: HilosDep) -> None:
+        (await hilos.gather_executions([TWO, "x\n1 forged ana@empresa.example"])).raise_for_errors()
+
+    async with serving(app) as url, client.get(f"{url}/all") as reply:
+        assert reply.status == 502
+    assert "forged" not in caplog.text
+    assert "(no id)" in caplog.text
+
+
 # --- the session
 
 
@@ -380,6 +419,22 @@ async def test_it_works_within_a_lifespan_of_your_own(
             assert await reply.json() == f"mine {ONE}"
         async with client.get(f"{url}/sub/one") as reply:
             assert reply.status == (200 if yields else 500)
+
+
+async def test_a_lifespan_within_another_adds_its_sessions_and_takes_them_away(
+    fake: FakeHilos,
+) -> None:
+    app = FastAPI()
+    async with hilos_lifespan(fake.session, archive=fake.session)(app) as outer:
+        async with hilos_lifespan(fake.session)(app) as inner:
+            assert _names(inner) == _names(outer)
+            assert _names(app.state._state) == _names(outer)
+        assert _names(app.state._state) == _names(outer)
+    assert _names(app.state._state) == []
+
+
+def _names(state: dict[str, Any]) -> list[str]:
+    return sorted(state["hilos_sessions"])
 
 
 async def test_a_mounted_app_uses_the_session_of_the_app_around_it(

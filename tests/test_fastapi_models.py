@@ -240,6 +240,39 @@ async def test_every_answer_is_what_its_to_json_writes(
     assert bodies["stats"].keys() == set(Stats.__struct_fields__)
 
 
+@pytest.mark.parametrize(
+    ("option", "left"),
+    [
+        ({"response_model_include": {"id", "status"}}, {"id", "status"}),
+        ({"response_model_exclude": {"created_by", "flow", "flow_version"}}, None),
+        ({"response_model_exclude_none": True}, None),
+    ],
+    ids=["include", "exclude", "exclude_none"],
+)
+async def test_what_an_endpoint_leaves_out_is_left_out(
+    option: dict[str, Any], left: set[str] | None, client: aiohttp.ClientSession
+) -> None:
+    """A person's address that was to stay inside stays inside."""
+    execution = FlowExecution.from_json(json.dumps(FakeHilos().document(ONE)))
+    app = FastAPI()
+
+    @app.get("/one", response_model=FlowExecution, **option)
+    async def one() -> object:
+        return execution
+
+    async with serving(app) as url, client.get(f"{url}/one") as reply:
+        answered = await reply.json()
+    everything = execution.to_dict()
+    gone = option.get("response_model_exclude", set())
+    if "response_model_exclude_none" in option:
+        gone = {name for name, value in everything.items() if value is None}
+        assert gone
+    assert answered.keys() == (left or everything.keys() - gone)
+    for name in answered.keys() - {"flow", "flow_version", "created_by", "status_triggered_by"}:
+        if name != "contact_filters":
+            assert answered[name] == everything[name]
+
+
 async def test_the_fast_answer_is_the_same_one(
     fake: FakeHilos, client: aiohttp.ClientSession
 ) -> None:

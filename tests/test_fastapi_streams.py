@@ -11,7 +11,13 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI
 
 from hilos_async import Change, HilosSession, Lookup, Stream
-from hilos_async.fastapi import EventsResponse, HilosDep, NDJSONResponse, hilos_lifespan
+from hilos_async.fastapi import (
+    EventsResponse,
+    HilosDep,
+    NDJSONResponse,
+    hilos_lifespan,
+    install_exception_handlers,
+)
 from hilos_async.testing import FakeHilos, Fault
 from tests.asgi_server import serving
 from tests.raw_server import until
@@ -174,6 +180,28 @@ async def test_a_refused_key_is_the_last_item_and_the_end(
     assert (item["id"], item["error"]["status"]) == (None, 502)
     assert end["event"] == "end"
     assert "oken" not in text
+
+
+async def test_an_error_of_your_own_comes_out_as_it_is(
+    fake: FakeHilos, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ids() -> AsyncIterator[str]:
+        yield IDS[0]
+        raise ValueError("my database is gone")
+
+    app = FastAPI(lifespan=hilos_lifespan(fake.session))
+    install_exception_handlers(app)
+
+    @app.get("/")
+    async def stream(hilos: HilosDep) -> NDJSONResponse:
+        return NDJSONResponse(hilos.stream_executions(ids()))
+
+    async with serving(app) as url:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with client.get(url) as reply:
+                await reply.text()
+    assert "ValueError: my database is gone" in caplog.text
+    assert "ExceptionGroup" not in caplog.text
 
 
 async def test_a_closed_session_sends_the_browser_back_soon(

@@ -105,6 +105,12 @@ SESSION_LOOP = (
         pytest.param(SUITE, (*ASYNCIO, "--asyncio-mode=auto"), id="pytest-asyncio-auto"),
         pytest.param(marked("asyncio"), ("-p", "no:anyio", *ASYNCIO), id="pytest-asyncio-alone"),
         pytest.param(marked("asyncio"), SESSION_LOOP, id="pytest-asyncio-one-loop-for-all"),
+        pytest.param(
+            marked("asyncio"), (*ASYNCIO, *SESSION_LOOP[2:]), id="pytest-asyncio-one-loop-for-tests"
+        ),
+        pytest.param(
+            marked("asyncio(loop_scope='module')"), ASYNCIO, id="pytest-asyncio-a-loop-by-mark"
+        ),
     ],
 )
 def test_the_same_fixtures_work_under_each_plugin_and_leave_nothing_open(

@@ -29,6 +29,7 @@ Start a Hilos API on this machine that allows so many requests per second and le
 fetch 500 executions from it, and say how. Needs no key and no network, and takes a few seconds."""
 
 COUNT: Final = 500
+MISSING: Final = "a1b2c3d4-0000-4000-8000-000000000404"  # the one id that the server does not have
 LIMIT: Final = 120  # requests per second: slow enough to be seen, quick enough to be waited for
 
 SIX_LINES: Final = f"""\
@@ -104,6 +105,7 @@ async def _start(options: argparse.Namespace, stack: contextlib.AsyncExitStack) 
     server = FakeHilos(
         limit=FakeLimit(LIMIT), faults=faults, port=options.port, lifetime=options.lifetime
     )
+    server.remove(MISSING)
     try:
         return await stack.enter_async_context(server)
     except OSError as error:
@@ -168,6 +170,7 @@ async def _keep_serving(options: argparse.Namespace) -> None:
         )
         _show.message(
             f"a Hilos API for whoever has set these, until Ctrl-C: {LIMIT} requests per second, one "
-            f"in ten fails\nany UUID is an execution; for one: hilos get {example_ids(1)[0]}"
+            f"in ten fails\nany UUID is an execution, but for {MISSING}; for one: "
+            f"hilos get {example_ids(1)[0]}"
         )
         await asyncio.Event().wait()

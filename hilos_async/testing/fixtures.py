@@ -5,7 +5,9 @@ how anyio's plugin and pytest-asyncio want an asynchronous fixture to be made, i
 Nothing else imports it: pytest is no dependency of this library.
 """
 
+import contextlib
 from collections.abc import AsyncGenerator, Iterator
+from typing import Literal
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -36,8 +38,9 @@ def hilos(request: pytest.FixtureRequest, fake_hilos: FakeHilos) -> HilosSession
     # Both plugins take any asynchronous fixture that is theirs, and each has a loop of its own:
     # only the one that runs the test may open and close the session.
     opened_by = "_hilos_of_anyio"
-    if request.node.get_closest_marker("asyncio") is not None:
-        opened_by = "_hilos_of_pytest_asyncio"
+    mark = request.node.get_closest_marker("asyncio")
+    if mark is not None:
+        opened_by = f"_hilos_of_pytest_asyncio_{_loop_scope(mark, request.config)}"
     elif "anyio_backend" not in request.fixturenames:
         pytest.fail(
             "the fixture hilos needs an asynchronous test that anyio's plugin or pytest-asyncio "
@@ -60,15 +63,32 @@ async def _hilos_of_anyio(fake_hilos: FakeHilos) -> AsyncGenerator[HilosSession,
         yield session
 
 
+def _loop_scope(mark: pytest.Mark, config: pytest.Config) -> str:
+    """Whose loop a test of pytest-asyncio runs in: only there may its session be used and closed."""
+    named = mark.kwargs.get("loop_scope") or mark.kwargs.get("scope")
+    with contextlib.suppress(KeyError, ValueError):  # an older pytest-asyncio has no such option
+        named = named or config.getini("asyncio_default_test_loop_scope")
+    return str(named or "function")
+
+
 try:
     import pytest_asyncio
 except ImportError:
     pass  # Then no test is marked for it.
 else:
 
-    @pytest_asyncio.fixture
-    async def _hilos_of_pytest_asyncio(
-        fake_hilos: FakeHilos,
-    ) -> AsyncGenerator[HilosSession, None]:
-        async with fake_hilos.session() as session:
-            yield session
+    def _in_the_loop_of(
+        scope: Literal["function", "class", "module", "package", "session"],
+    ) -> object:
+        @pytest_asyncio.fixture(loop_scope=scope, name=f"_hilos_of_pytest_asyncio_{scope}")
+        async def opened(fake_hilos: FakeHilos) -> AsyncGenerator[HilosSession, None]:
+            async with fake_hilos.session() as session:
+                yield session
+
+        return opened
+
+    _of_function = _in_the_loop_of("function")
+    _of_class = _in_the_loop_of("class")
+    _of_module = _in_the_loop_of("module")
+    _of_package = _in_the_loop_of("package")
+    _of_session = _in_the_loop_of("session")
