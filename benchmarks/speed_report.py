@@ -53,7 +53,6 @@ def report(results: Results) -> str:
     """The whole text."""
     sections = {
         "Against the others": f"{_speed(results)}\n\n{_notes(results)}",
-        "The aims": _aims(results),
         "Where the time goes": _layers(results),
         "Decoding alone": _decoded(results),
         "Ids that wait": _pending(results),
@@ -118,7 +117,8 @@ def _notes(results: Results) -> str:
     )
 
 
-def _aims(results: Results) -> str:
+def aims(results: Results) -> str:
+    """What this project wants to reach, and how far it is: for those who work on it."""
     rounds, kept = results.rounds, results.kept
 
     def cpu(client: str, other: str) -> float | None:
@@ -181,7 +181,10 @@ def _layers(results: Results) -> str:
         ("the kernel: system calls, loopback", kernel),
         ("asyncio and aiohttp, every useful knob set", lean - kernel),
         ("decoding and checking the reply", decode),
-        ("retries, deadlines, pace, bounds, collecting", whole - lean - decode),
+        (
+            "retries, deadlines, pace, bounds, collecting; less what receiving saves",
+            whole - lean - decode,
+        ),
     ]
     cells = [(name, f"{spent * 1e6:.0f}", f"{100 * spent / whole:.0f} %") for name, spent in rows]
     cells.append(("**one execution of a batch**", f"**{whole * 1e6:.0f}**", ""))
