@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
 _EPOCH: Final = 1_000_000_000  # a reset of 30 years of seconds is a point in time
-_DELTA_SECONDS = re.compile(r"\d{1,12}", re.ASCII)
+_DELTA_SECONDS = re.compile(r"\d+", re.ASCII)
 # DRF says it in words too, and the words survive proxies that drop the header.
-_DRF_WAIT = re.compile(r"available in (\d{1,12}) second", re.ASCII)
+_DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
 _EXECUTION = msgspec.json.Decoder(FlowExecution)
 
 

@@ -111,7 +111,8 @@ class HilosProblem(Model, frozen=True, kw_only=True):
         cause = error.__cause__ if late else error
         if _asks_to_wait(cause) or (late and pause > 0):
             asked = cause.retry_after if isinstance(cause, StatusError) else None
-            return cls._say(503, _BUSY, given, math.ceil(max(1.0, pause, asked or 0.0)))
+            wait = min(_LONGEST_WAIT, max(1.0, pause, asked or 0.0))
+            return cls._say(503, _BUSY, given, math.ceil(wait))
         if isinstance(error, SessionClosedError):
             return cls._say(503, _CLOSED, given, 1)
         for kinds, status, detail in _PROBLEMS:
@@ -142,6 +143,7 @@ class HilosProblem(Model, frozen=True, kw_only=True):
         )
 
 
+_LONGEST_WAIT: Final = 604_800.0  # seconds, a week: what an API asks beyond it is no time any more
 _BUSY: Final = "Hilos takes no more requests for now. Ask again later."
 _CLOSED: Final = "This service is shutting down. Ask again."
 _USELESS: Final = "Hilos could not be asked, or gave no usable answer."

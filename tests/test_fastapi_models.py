@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,11 +24,13 @@ from hilos_async import (
     Lookup,
     NotFoundError,
     Progress,
+    RateLimitError,
     Stats,
     Summary,
 )
 from hilos_async.fastapi import (
     HilosDep,
+    HilosProblem,
     ModelResponse,
     NDJSONResponse,
     hilos_lifespan,
@@ -335,6 +338,11 @@ async def test_a_wrong_body_is_a_422_that_says_where(
 
 
 # --- inside pydantic's own models
+
+
+def test_a_wait_without_end_is_told_as_a_week() -> None:
+    endless = RateLimitError("no", status=429, retry_after=math.inf)
+    assert HilosProblem.of(endless).retry_after == 604_800
 
 
 class Report(BaseModel):

@@ -155,6 +155,8 @@ def main() -> None:
         os.sched_setaffinity(0, {order.core})
     if order.path:
         sys.path.insert(0, order.path)
+    # What else is installed must not count; benchmarks.telemetry measures what this costs.
+    sys.modules["opentelemetry"] = None
     if order.without:
         from benchmarks.speed_clients.levers import LEVERS
 
