@@ -181,7 +181,7 @@ class Lookups:
                 call.id, min(bound, left), self.bounds.max_response_bytes
             )
             quota = read_quota(headers)
-            if status < 300:
+            if 200 <= status < 300:
                 headers = {}  # of no use any more, and the server may have echoed the key in one
             read = functools.partial(
                 interpret, status, headers, body, call.id, self._transport.without_key

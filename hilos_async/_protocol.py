@@ -25,7 +25,7 @@ from hilos_async.errors import (
     ServerError,
     StatusError,
 )
-from hilos_async.models import FlowExecution, decode
+from hilos_async.models import UNREADABLE, FlowExecution, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,7 +76,7 @@ def interpret(
         raise DecodeError(f"the reply to flow-execution/{execution_id} is empty (status {status})")
     try:
         execution = read_execution(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         execution = None
     if execution is None:
         body = conceal(body)  # also from a traceback that shows the variables of this frame
@@ -125,7 +125,7 @@ def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: 
 def _detail(body: bytes) -> str:
     try:
         return _ERROR_BODY.decode(body).detail
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return ""  # a proxy's page, or a shape of another framework: .body has it
 
 

@@ -35,7 +35,7 @@ class _Part(Generic[T]):
         self._known: dict[bytes, T] = {}
 
     def read(self, document: bytes) -> T:
-        """Read one. Raises ``msgspec.DecodeError``, ``UnicodeError`` or ``RecursionError``."""
+        """Read one. Raises one of ``models.UNREADABLE``."""
         found: T = self._decoder.decode(document)
         if not self._parts:
             return found

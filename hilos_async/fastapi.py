@@ -6,10 +6,9 @@ what an error tells a stranger (``_schema.py``), and how a lookup goes.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final, cast
 from uuid import UUID
@@ -204,7 +203,7 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response | No
             _tell(each, problem)
     if isinstance(connection, WebSocket):
         # It may be closed already, or the client gone.
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        with suppress(RuntimeError, WebSocketDisconnect):
             await connection.close(1013 if problem.status == 503 else 1011, problem.title)
         return None
     wait = problem.retry_after

@@ -41,6 +41,8 @@ else:
 DateTime = Annotated[datetime, msgspec.Meta(tz=True)]
 T = TypeVar("T")
 
+# What msgspec raises for a document; bad UTF-8 and too deep nesting it leaves to Python's own errors.
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 _SNIPPET_BYTES = 120  # documents hold people's data: a message quotes only their beginning
 _PATH = re.compile(r" - at `(\$.*)`$")
 # DRF's DurationField notation: [DD] [HH:[MM:]]ss[.uuuuuu]
@@ -223,8 +225,7 @@ def decode(document: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode JSON, and say in a ``DecodeError`` what did not fit and where."""
     try:
         return decoder.decode(document)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        # msgspec leaves bad UTF-8 and too deep nesting to Python's own errors.
+    except UNREADABLE as error:
         reason = str(error)
         found = _PATH.search(reason)
         raw = (

@@ -37,7 +37,7 @@ from tests.asgi_server import environment, serving, wired
 from tests.markdown_blocks import ROOT, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
 pytestmark = pytest.mark.anyio
 
@@ -47,18 +47,6 @@ ECHO = "Invalid token of ana@empresa.example"
 QUICKLY = RetryPolicy(attempts=2, max_backoff=0.001)
 
 ArchiveDep = Annotated[HilosSession, Depends(session_named("archive"))]
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeHilos]:
-    async with FakeHilos() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @asynccontextmanager

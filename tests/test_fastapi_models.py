@@ -41,7 +41,7 @@ from hilos_async.testing import FakeHilos
 from tests.asgi_server import environment, serving, wired
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -49,18 +49,6 @@ pytestmark = pytest.mark.anyio
 ONE = "a1b2c3d4-0000-4000-8000-000000000001"
 TWO = "a1b2c3d4-0000-4000-8000-000000000002"
 NEW_WORD = "THROTTLED_BY_META"
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeHilos]:
-    async with FakeHilos() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 def app_of(fake: FakeHilos) -> FastAPI:

@@ -31,18 +31,6 @@ IDS = [f"a1b2c3d4-0000-4000-8000-{number:012}" for number in range(20)]
 ENDED = "a1b2c3d4-0000-4000-8000-000000000404"
 
 
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeHilos]:
-    async with FakeHilos() as server:
-        yield server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 class Opened:
     """An app with one stream to order, and what the endpoint made of it."""
 
