@@ -98,6 +98,9 @@ class LearningPacer:
         elif reply.verdict == "refused":
             self._refuse(reply)
 
+    async def flush(self) -> None:
+        """Hear that a session closes: nothing runs in the background."""
+
     @property
     def paused_until(self) -> float:
         """When the pause ends."""

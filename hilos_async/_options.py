@@ -79,7 +79,7 @@ def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL
         return KnownPacer(None)
     if isinstance(pace, RateLimit):
         return KnownPacer(pace)
-    needed = ("bind", "reserve", "sent", "report", "pace", "paused_until")
+    needed = ("bind", "reserve", "sent", "report", "flush", "pace", "paused_until")
     missing = [name for name in needed if not hasattr(pace, name)]
     if missing or isinstance(pace, type):
         lacks = f"it has no {', '.join(missing)}" if missing else "it is a class: make one"

@@ -124,6 +124,13 @@ class Pacer(Protocol):
         """Hear how a request ended."""
         ...
 
+    async def flush(self) -> None:
+        """Hear that a session closes: end what runs in the background, and tell what is untold.
+
+        The pacer may serve another session meanwhile, or later.
+        """
+        ...
+
     @property
     def paused_until(self) -> float:
         """When the pause ends, on the monotonic clock; in the past when there is none."""
@@ -296,6 +303,9 @@ class KnownPacer:
             self._pause.begin(reply, self._limit.per if self._limit else 1.0)
         elif reply.verdict == "accepted":
             self._pause.accepted()
+
+    async def flush(self) -> None:
+        """Hear that a session closes: nothing runs in the background."""
 
     @property
     def paused_until(self) -> float:

@@ -178,6 +178,17 @@ class RedisPacer:
             if self._outage is None:
                 self._ask(0)
 
+    async def flush(self) -> None:
+        """Tell Redis what it has yet to hear, so that a refusal of the last moment reaches the fleet.
+
+        Afterwards no call is under way, and the client may be closed. It takes two answers of Redis at
+        most; where it is gone, nothing is told.
+        """
+        if self._call is not None and not self._call.done():
+            await asyncio.shield(self._call)
+        if self._outage is None and (self._ended or self._refused):
+            await asyncio.shield(self._ask(0))
+
     @property
     def paused_until(self) -> float:
         """When the pause ends, as far as this process knows: the longest of its own and the fleet's."""

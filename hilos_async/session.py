@@ -108,10 +108,10 @@ class HilosSession:
             max_concurrency=max_concurrency,
             max_response_bytes=max_response_bytes,
         )
-        pacer = pacer_for(pace, url)
-        pacer.bind(_config.scope(url, key))
+        self._pacer = pacer_for(pace, url)
+        self._pacer.bind(_config.scope(url, key))
         clock = time.monotonic
-        self._gate = Gate(pacer, connections(max_concurrency, session), clock=clock)
+        self._gate = Gate(self._pacer, connections(max_concurrency, session), clock=clock)
         self._transport = Transport(
             url,
             key,
@@ -169,6 +169,7 @@ class HilosSession:
             return
         self._gate.close(self._transport.closed_error)
         await self._transport.aclose()
+        await self._pacer.flush()
 
     def with_options(self, **options: Unpack[Options]) -> HilosSession:
         """A session with other options on the same connections, the same pace and the same key.

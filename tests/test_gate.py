@@ -396,6 +396,9 @@ class BrokenPacer:
     def report(self, reply: Reply) -> None:
         raise AssertionError("nothing came back")
 
+    async def flush(self) -> None:
+        raise AssertionError("no session closed")
+
     def pace(self) -> Pace:
         raise AssertionError("nobody asked")
 

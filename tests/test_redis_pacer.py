@@ -54,9 +54,12 @@ def running() -> Iterator[RedisServer]:
         yield server
 
 
+_bound: list[RedisPacer] = []
+
+
 @pytest.fixture
 async def client(running: RedisServer) -> AsyncIterator[Client]:
-    async with Client(port=running.port) as client:
+    async with Client(port=running.port) as client, flushing():
         await client.flushall()
         yield client
 
@@ -65,8 +68,18 @@ async def client(running: RedisServer) -> AsyncIterator[Client]:
 async def own_server() -> AsyncGenerator[tuple[RedisServer, Client]]:
     """A server that a test may kill."""
     with RedisServer() as server:
-        async with Client(port=server.port) as client:
+        async with Client(port=server.port) as client, flushing():
             yield server, client
+
+
+@asynccontextmanager
+async def flushing() -> AsyncGenerator[None]:
+    """Leave no call of a pacer behind that outlives its client, as a session sees to."""
+    try:
+        yield
+    finally:
+        while _bound:
+            await _bound.pop().flush()
 
 
 def bound(
@@ -74,6 +87,7 @@ def bound(
 ) -> RedisPacer:
     pacer = RedisPacer(client, limit, **options)
     pacer.bind(scope)
+    _bound.append(pacer)
     return pacer
 
 
@@ -307,6 +321,43 @@ async def test_a_pause_of_one_is_a_pause_of_all_without_anybody_asking(client: C
     assert await newcomer.reserve() > slots[1] + 0.04
 
 
+async def test_a_session_that_closes_tells_the_fleet_of_a_refusal_first(client: Client) -> None:
+    pacer = RedisPacer(client, key="shared")
+    async with HilosSession("one", pace=pacer):
+        now = time.monotonic()
+        pacer.report(Reply("busy", now, now, 30.0, 30.0))
+        assert client.calls == 0
+    assert client.calls > 0
+    assert await bound(client, key="shared").reserve() > now + 29
+
+
+async def test_a_session_that_closes_tells_what_would_have_gone_along_with_a_slot(
+    client: Client,
+) -> None:
+    pacer = RedisPacer(client, key="shared")
+    async with FakeHilos() as fake, fake.session(pace=pacer) as hilos:
+        await hilos.get_execution(UUID(int=1))
+        assert pacer._ended
+        calls = client.calls
+    assert not pacer._ended
+    assert client.calls == calls + 1
+    await hilos.aclose()
+    assert client.calls == calls + 1
+
+
+async def test_closing_does_not_wait_for_a_redis_that_is_gone() -> None:
+    async with own_server() as (server, client):
+        pacer = bound(client)
+        await pacer.reserve()
+        server.kill()
+        with pytest.raises(TransportError):
+            await pacer.reserve()
+        accepted(pacer, 0.0)
+        calls = client.calls
+        await pacer.flush()
+        assert client.calls == calls
+
+
 async def test_a_server_that_is_busy_pauses_all_and_teaches_nothing(client: Client) -> None:
     pacer = bound(client, None)
     now = time.monotonic()
@@ -471,7 +522,8 @@ async def test_the_script_is_loaded_again_after_it_was_flushed(client: Client) -
 async def test_a_client_of_valkey_and_one_of_redis_share(
     client: Client, running: RedisServer, decode: bool
 ) -> None:
-    async with valkey.asyncio.Valkey(port=running.port, decode_responses=decode) as other:
+    valkey_client = valkey.asyncio.Valkey(port=running.port, decode_responses=decode)
+    async with valkey_client as other, flushing():
         await other.script_flush()
         pacers = [bound(other), bound(client)]
         slots = [await pacer.reserve() for pacer in pacers]
@@ -486,7 +538,8 @@ async def test_all_keys_of_a_bucket_lie_on_one_node_of_a_cluster(tmp_path: Path)
                 if b"cluster_state:ok" in await node.execute_command("CLUSTER", "INFO"):
                     break
                 await asyncio.sleep(0.01)
-            async with redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port) as cluster:
+            cluster_client = redis.asyncio.RedisCluster(host="127.0.0.1", port=server.port)
+            async with cluster_client as cluster, flushing():
                 pacers = [bound(cluster, None, scope=scope) for scope in "abc"]
                 for pacer in pacers:
                     taught(pacer)
