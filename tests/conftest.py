@@ -1,11 +1,15 @@
 """What all tests share: asyncio as the loop, a server and a client, and no key from outside."""
 
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
+from hilos_async._learning import LearningPacer
+from hilos_async._pacing import KnownPacer
 from hilos_async.testing import FakeHilos
+from tests import virtual_time
 
 
 @pytest.fixture
@@ -30,3 +34,18 @@ async def fake() -> AsyncIterator[FakeHilos]:
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.fixture
+async def unstalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """No time goes by while the machine stalls: neither on the loop nor for a session or a server."""
+    clock = virtual_time.UnstalledClock()
+    for owner in (KnownPacer, LearningPacer, FakeHilos):  # they looked their clock up long ago
+        defaults = owner.__init__.__kwdefaults__
+        assert defaults is not None
+        assert defaults["clock"] is time.monotonic
+        monkeypatch.setitem(defaults, "clock", clock)
+    monkeypatch.setattr(time, "monotonic", clock)
+    stop = virtual_time.keep_reading(clock)
+    yield
+    stop()

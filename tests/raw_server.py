@@ -452,7 +452,7 @@ def _reset(transport: asyncio.WriteTransport) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds; a ``TimeoutError`` after a time that no machine needs."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - what it watches sets no event
             await asyncio.sleep(0.001)
 

@@ -24,7 +24,7 @@ from hilos_async import FlowExecution, RateLimit
 from hilos_async.cli import _connection, main
 from hilos_async.testing import FakeHilos, Fault
 from tests.screen import screen
-from tests.test_cli import HILOS, PATIENCE, Ended, in_process, process, terminal
+from tests.test_cli import HILOS, PATIENCE, Ended, in_process, process, terminal, without_progress
 
 # Files of a few lines may block these tests' loop:
 # ruff: noqa: ASYNC230, ASYNC240
@@ -216,7 +216,7 @@ async def test_each_form_holds_every_id(
     found = json.loads(array.out)
     assert [document["id"] for document in found] == [THREE, TWO, ONE]
     assert found[1]["error"]["status"] == 404
-    assert array.err == "hilos: 1 of 3 lookups failed\n"
+    assert without_progress(array.err) == "hilos: 1 of 3 lookups failed\n"
     one_a_line = await in_process(capsys, "gather", THREE, TWO, ONE, "--format", "ndjson")
     by_id = {document["id"]: document for document in map(json.loads, one_a_line.out.splitlines())}
     assert by_id == {document["id"]: document for document in found}
@@ -270,11 +270,12 @@ async def interrupted(fake: FakeHilos, *argv: str) -> Ended:
     with anyio.fail_after(PATIENCE):
         while fake.requests < 5 or fake.in_flight > 1:  # noqa: ASYNC110
             await anyio.sleep(0.01)
-        await anyio.sleep(0.2)
+        assert command.stderr is not None
+        before = await command.stderr.readuntil(b"4 of 5")  # it has heard of all that came
         os.killpg(command.pid, signal.SIGINT)
         out, told = await command.communicate()
     assert command.returncode is not None
-    return Ended(command.returncode, out.decode(), told.decode())
+    return Ended(command.returncode, out.decode(), (before + told).decode())
 
 
 @pytest.mark.parametrize("form", ["table", "json", "ndjson", "csv"])
@@ -288,11 +289,12 @@ async def test_ctrl_c_prints_what_had_come(form: str, fake: FakeHilos) -> None:
 
 
 async def test_whoever_reads_ndjson_may_leave(fake: FakeHilos) -> None:
-    command = " ".join([*HILOS, "gather", *map(str, IDS), "--format", "ndjson"])
+    more = [str(uuid5(NAMESPACE_URL, f"pipe {number}")) for number in range(400)]  # than it holds
+    command = " ".join([*HILOS, "gather", ONE, *more, "--format", "ndjson"])
     script = f"set -o pipefail; {command} --max-concurrency 1 | head -1"
     ended = await anyio.run_process(["bash", "-c", script], check=False)
     assert ended.returncode == 141
-    assert ended.stderr == b""
+    assert without_progress(ended.stderr.decode()) == ""
     assert json.loads(ended.stdout)["id"] == ONE
 
 
@@ -353,7 +355,7 @@ async def test_when_the_time_is_up_an_export_says_how_to_go_on(
     fake.faults.append(Fault.delay(PATIENCE, ids=[TWO]))
     Path("ids.txt").write_text("\n".join(map(str, IDS)), encoding="utf-8")
     export = ["export", "--ids", "ids.txt", "-o", "out.ndjson"]
-    ended = await in_process(capsys, *export, "--timeout", "1.5")
+    ended = await in_process(capsys, *export, "--timeout", "5")
     assert ended.code == 1
     assert "the time is up: 4 of 5 ids are in out.ndjson; the same command" in flat(ended.err)
     assert len(written("out.ndjson")) == 4  # none of them a failure for want of time
@@ -416,7 +418,7 @@ async def test_an_export_on_a_terminal_shows_rate_time_left_and_counts(
         (tmp_path / "without" / "rich" / "__init__.py").write_text("raise ImportError\n")
         env = {"PYTHONPATH": str(tmp_path / "without")}
     export = ["export", "--ids", "ids.txt", "-o", "out.ndjson", "--pace", "90/s"]
-    seen = await terminal(*export, env=env, interrupt_at="of 200")
+    seen = await terminal(*export, env=env, interrupt_at="━" if with_rich else "[#")
     assert seen.code == 130
     plain = re.sub(r"\x1b\[\d*m", "", seen.out)
     bar = r"━+─+" if with_rich else r"\[#+-+\]"
@@ -437,8 +439,8 @@ async def test_an_export_in_a_pipe_prints_plain_lines_now_and_then(fake: FakeHil
     ended = await process("export", "--ids", "ids.txt", "-o", "out.ndjson")
     assert (ended.code, ended.out) == (0, "")
     *progress, last = ended.err.splitlines()
-    assert progress
-    assert all(re.fullmatch(r"hilos: 4 of 5, .* left", line) for line in progress)
+    assert all(re.fullmatch(r"hilos: [0-4] of 5, .*", line) for line in progress)
+    assert any(re.fullmatch(r"hilos: 4 of 5, .* left", line) for line in progress)
     assert last == "hilos: out.ndjson: 5 ids, 5 fetched; 5 asked in this run"
 
 

@@ -207,7 +207,7 @@ async def test_when_the_time_is_up_it_is_1(
     fake: FakeHilos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.put(ONE, status="RUNNING")
-    ended = await in_process(capsys, "watch", ONE, "--timeout", "0.5")
+    ended = await in_process(capsys, "watch", ONE, "--timeout", "2")
     assert ended.code == 1
     assert ended.err == "hilos: the time is up: 0 of 1 ended, 1 RUNNING\n"
 

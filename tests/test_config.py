@@ -201,7 +201,11 @@ def test_the_error_of_a_long_id_is_short() -> None:
         ({"max_response_bytes": -1}, ValueError, "max_response_bytes=-1"),
         ({"retry": 3}, TypeError, "retry must be a RetryPolicy, not int"),
         ({"pace": "fast"}, TypeError, "pace='fast' is no pace"),
-        ({"pace": 5}, TypeError, "it has no bind, reserve, sent, report, pace, paused_until"),
+        (
+            {"pace": 5},
+            TypeError,
+            "it has no bind, reserve, sent, report, flush, pace, paused_until",
+        ),
         ({"pace": KnownPacer}, TypeError, "it is a class: make one"),
     ],
 )

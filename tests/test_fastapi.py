@@ -526,7 +526,7 @@ async def test_a_background_task_uses_the_session_after_the_answer(
     async with serving(app) as url, client.post(f"{url}/refresh") as reply:
         assert reply.status == 202
         answered.set()
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
 
 
 # --- its names, and without the extra

@@ -50,7 +50,7 @@ from tests.raw_server import (
     when,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ from hilos_async.testing import FakeHilos, FakeLimit, Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 QUICK = RetryPolicy(max_backoff=0.001)
@@ -125,11 +125,22 @@ async def test_a_given_session_is_asked_for_no_more_connections_than_it_has(
     limits: dict[str, int],
 ) -> None:
     connector = aiohttp.TCPConnector(**limits)  # type: ignore[arg-type]  # only the two limits
-    async with FakeHilos(latency=0.02) as fake, aiohttp.ClientSession(connector=connector) as given:
+    queued: list[object] = []
+
+    async def queue(*told: object) -> None:
+        queued.append(told)
+
+    traces = aiohttp.TraceConfig()
+    traces.on_connection_queued_start.append(queue)
+    async with (
+        FakeHilos(latency=0.02) as fake,
+        aiohttp.ClientSession(connector=connector, trace_configs=[traces]) as given,
+    ):
         hilos = fake.session(session=given, attempt_timeout=0.5, retry=RetryPolicy(attempts=1))
         batch = await hilos.gather_executions([UUID(int=n) for n in range(60)])
         assert batch  # 60 x 20 ms over 2 connections: longer than one attempt's clock
         assert fake.max_in_flight <= 2
+        assert not queued
 
 
 @pytest.mark.parametrize(

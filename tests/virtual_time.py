@@ -1,12 +1,15 @@
-"""A loop whose time jumps to the next timer instead of waiting for it: seconds cost nothing.
+"""Time that does not depend on the machine.
 
-For code that only sleeps and computes; a socket needs real time.
+A loop whose time jumps to the next timer instead of waiting for it: seconds cost nothing. For code
+that only sleeps and computes; a socket needs real time. For that there is a clock that goes on as the
+real one does, but for the moments in which the machine stalls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -43,3 +46,37 @@ def run(main: Callable[[Callable[[], float]], Coroutine[object, object, T]]) -> 
     loop = VirtualLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(main(loop.time))
+
+
+class UnstalledClock:
+    """Seconds since some moment, without those in which the process stood still.
+
+    Two readings lie 25 ms apart at most. Somebody has to read it more often than that, or it is slow.
+    """
+
+    def __init__(self) -> None:
+        self._real = time.monotonic
+        self._read = self._now = self._real()
+
+    def __call__(self) -> float:
+        read = self._real()
+        self._now += min(read - self._read, 0.025)
+        self._read = read
+        return self._now
+
+
+def keep_reading(clock: UnstalledClock) -> Callable[[], None]:
+    """Read it on the running loop from now on; gives what ends that."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def read() -> None:
+        nonlocal timer
+        clock()
+        timer = loop.call_later(0.005, read)
+
+    def stop() -> None:
+        timer.cancel()  # the one that is set by then
+
+    read()
+    return stop
