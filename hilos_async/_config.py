@@ -156,7 +156,8 @@ def parse_id(value: object) -> UUID:
     error = InvalidIdError(
         f"{shown} is no execution id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
     )
-    error.execution_id = value if isinstance(value, str) else str(value)
+    # Half a surrogate pair, which JSON may hold, could not be written into any answer or file.
+    error.execution_id = str(value).encode("utf-8", "backslashreplace").decode()
     raise error
 
 

@@ -7,6 +7,7 @@ but for the timer: one made and cancelled for every attempt was a tenth of what 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.open: set[Deadline] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings = math.inf  # when the timer does; uvloop's does not tell if that is at once
 
     def within(self, seconds: float) -> Deadline:
         """A deadline for the block that the running task is about to enter."""
@@ -63,9 +65,9 @@ class Deadlines:
         loop = task.get_loop()
         due = loop.time() + seconds
         deadline = Deadline(self, task, due)
-        self.open.add(deadline)
-        if self._timer is None or due < self._timer.when():
+        if due < self._rings:
             self._set_timer(loop, due)
+        self.open.add(deadline)
         return deadline
 
     def expire(self) -> None:
@@ -75,15 +77,15 @@ class Deadlines:
                 deadline.expire()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._rings = None, math.inf
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(due, self._ring, loop, due)
+        self._timer, self._rings = loop.call_at(due, self._ring, loop, due), due
 
     def _ring(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self._timer = None
+        self._timer, self._rings = None, math.inf
         now = max(due, loop.time())  # a loop may ring a clock tick early
         waiting = [deadline for deadline in self.open if not deadline.expired]
         for deadline in waiting:

@@ -6,12 +6,14 @@ and a place to deliver it to are given. At most K tasks live however long the in
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 
 from hilos_async import _config
 from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from hilos_async.models import FlowExecution
 
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
+
+_WITHOUT_PAUSE: Final = 100  # ids that a worker may settle before it lets the loop run
 
 
 class Source:
@@ -113,7 +117,11 @@ class FanOut:
             raise self._refused
 
     async def _work(self) -> None:
-        while self._refused is None:
+        for number in itertools.count(1):
+            if self._refused is not None:
+                return
+            if number % _WITHOUT_PAUSE == 0:
+                await anyio.lowlevel.checkpoint()
             if self._room is not None:
                 await self._room.acquire()
             try:

@@ -69,6 +69,7 @@ class Gate:
         self._singles: deque[asyncio.Future[None]] = deque()
         self._batches: deque[asyncio.Future[None]] = deque()
         self._turns = 0
+        self._passed = 0  # times a batch's leader has stepped aside since a batch was served
         self._entitled = False  # it is a batch's turn: its leader steps aside for no single one
         self._leading = False
         self._slot: float | None = None  # reserved, and not used yet
@@ -129,6 +130,8 @@ class Gate:
         self.requests += 1
         self.retries += call.attempts > 0
         call.attempts += 1
+        if call.caller.is_batch:
+            self._passed = 0
         if self._probe_next:
             self._probe_next, self._probe = False, call
             self._told_pause = False
@@ -251,7 +254,9 @@ class Gate:
                 at = self._slot
             if at - now <= _TIMER:
                 if self._singles and call.caller.is_batch and not self._entitled:
-                    return None
+                    self._passed += 1
+                    if self._passed < _BATCH_TURN:
+                        return None
                 self._slot = None
                 self.pacer.sent(now)
                 return now

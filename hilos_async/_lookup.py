@@ -14,6 +14,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from hilos_async import _log
 from hilos_async._burst import Burst
 from hilos_async._call import Call
@@ -25,7 +27,6 @@ from hilos_async.errors import (
     DecodeError,
     HilosError,
     RateLimitError,
-    ResponseTooLargeError,
     SessionClosedError,
     StatusError,
 )
@@ -106,7 +107,10 @@ class Lookups:
                 return answer
         call = Call(execution_id, caller, self.clock(), timeout)
         while (leading := self._leading.get(execution_id.int)) is not None:
+            asked = self.clock()
             outcome = await self._follow(leading, call)
+            if caller.is_batch:  # waiting for another's reply is waiting for the pace
+                call.deadline += self.clock() - asked
             if isinstance(outcome, HilosError):
                 raise copy.copy(outcome) from outcome.__cause__
             if outcome is not None:
@@ -180,7 +184,7 @@ class Lookups:
             status, headers, body = await self._transport.fetch(
                 call.id, min(bound, left), self.bounds.max_response_bytes
             )
-            quota = read_quota(headers)
+            quota = self._obeyed(read_quota(headers))
             if 200 <= status < 300:
                 headers = {}  # of no use any more, and the server may have echoed the key in one
             read = functools.partial(
@@ -204,6 +208,12 @@ class Lookups:
                 _log.request(call.id, call.attempts, self.clock() - call.sent, came)
         return execution
 
+    def _obeyed(self, quota: Quota | None) -> Quota | None:
+        """The quota without a reset that lies further off than a Retry-After may."""
+        if quota is None or (quota.reset or 0.0) <= self.bounds.retry.max_retry_after:
+            return quota
+        return msgspec.structs.replace(quota, reset=None)
+
     def _judge(self, call: Call, error: HilosError) -> Verdict | None:
         """What the pacer hears of a failed attempt; sets how long the call backs off."""
         if isinstance(error, SessionClosedError):
@@ -225,4 +235,4 @@ def _is_answer(error: HilosError) -> bool:
     """Whether the error is the API's answer, the same for everybody who asks."""
     if isinstance(error, StatusError):
         return not is_transient(error)
-    return isinstance(error, (DecodeError, ResponseTooLargeError))
+    return isinstance(error, DecodeError)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
+_LONGEST_WAIT: Final = 1e10  # seconds; finite, since JSON for Redis knows no infinity
 _EPOCH: Final = 1_000_000_000  # a reset of 30 years of seconds is a point in time
 _DELTA_SECONDS = re.compile(r"\d+", re.ASCII)
 # DRF says it in words too, and the words survive proxies that drop the header.
@@ -140,21 +141,21 @@ def _origin(location: str) -> str:
 def retry_after(
     headers: Mapping[str, str], detail: str = "", now: datetime | None = None
 ) -> float | None:
-    """The seconds that a reply asks to wait, more than 0; ``None`` where it does not say.
+    """The seconds that a reply asks to wait, more than 0 and finite; ``None`` if it does not say.
 
     Reads ``Retry-After`` as seconds or as a date (RFC 9110 section 10.2.3), a date against the
     reply's own ``Date`` so that a wrong local clock does not matter, and DRF's throttling text.
     """
     value = headers.get("retry-after", "").strip()
     if _DELTA_SECONDS.fullmatch(value):
-        return float(value) or None
+        return min(float(value), _LONGEST_WAIT) or None
     date = _http_date(value)
     if date is not None:
         here = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
         wait = (date - here).total_seconds()
         return wait if wait > 0 else None
     said = _DRF_WAIT.search(detail)
-    return (float(said.group(1)) or None) if said else None
+    return (min(float(said.group(1)), _LONGEST_WAIT) or None) if said else None
 
 
 def _http_date(value: str) -> datetime | None:

@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from uuid import uuid4
 
+import anyio
 import msgspec
 
 from hilos_async import _config, _log
@@ -184,10 +185,11 @@ class RedisPacer:
         Afterwards no call is under way, and the client may be closed. It takes two answers of Redis at
         most; where it is gone, nothing is told.
         """
-        if self._call is not None and not self._call.done():
-            await asyncio.shield(self._call)
-        if self._outage is None and (self._ended or self._refused):
-            await asyncio.shield(self._ask(0))
+        with anyio.CancelScope(shield=True):
+            if self._call is not None and not self._call.done():
+                await asyncio.shield(self._call)
+            if self._outage is None and (self._ended or self._refused):
+                await asyncio.shield(self._ask(0))
 
     @property
     def paused_until(self) -> float:

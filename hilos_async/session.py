@@ -167,6 +167,7 @@ class HilosSession:
         """
         if self._is_derived:
             return
+        self._transport.closed = True  # before anybody is told so
         self._gate.close(self._transport.closed_error)
         await self._transport.aclose()
         await self._pacer.flush()

@@ -334,3 +334,28 @@ async def test_an_id_of_another_type_is_an_invalid_id_of_its_own() -> None:
         batch = await hilos.gather_executions([uuid4(), 5, None])  # type: ignore[list-item]  # on purpose
     assert list(batch.errors) == ["5", "None"]
     assert len(batch.executions) == 1
+
+
+async def test_the_loop_runs_on_while_a_batch_settles_ids_that_need_no_request() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with FakeHilos() as fake, fake.session(pace="off") as hilos:
+        counting = asyncio.create_task(count())
+        batch = await hilos.gather_executions([f"no id {n}" for n in range(10_000)])
+        counting.cancel()
+        assert len(batch.errors) == 10_000
+        assert turns >= 50
+
+
+async def test_half_a_surrogate_pair_among_the_ids_costs_only_itself() -> None:
+    async with FakeHilos() as fake, fake.session(pace="off") as hilos:
+        batch = await hilos.gather_executions(["\ud800", UUID(int=1)])
+        assert list(batch.errors) == ["\\ud800"]
+        assert len(batch.executions) == 1
+        assert b"ud800" in batch.to_json()

@@ -119,3 +119,17 @@ def test_an_error_in_the_block_comes_out_as_it_is() -> None:
         await asyncio.sleep(2)  # nobody is cancelled later
 
     run(main())
+
+
+def test_a_deadline_that_is_due_at_once_under_uvloop_disturbs_no_other() -> None:
+    """uvloop's timer that is due within half a millisecond does not tell when it rings."""
+    uvloop = pytest.importorskip("uvloop")
+    deadlines = Deadlines()
+
+    async def all_of_them() -> list[tuple[str, float]]:
+        bounds = [0.0001, 0.0002, 30.0] * 5
+        return await asyncio.gather(*(sleep_within(deadlines, b, 0.01) for b in bounds))
+
+    found = uvloop.run(all_of_them())
+    assert [ended for ended, _ in found] == ["too late", "too late", "done"] * 5
+    assert not deadlines.open

@@ -476,3 +476,23 @@ def test_closing_reaches_who_waits_in_the_pacer_and_not_only_in_the_queue() -> N
         return clock() - began
 
     assert virtual_time.run(main) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("lookups", [1, 50])
+def test_one_loop_of_single_lookups_does_not_starve_a_batch(lookups: int) -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+
+        async def polls() -> None:
+            for _ in range(100):
+                await world.go("single", world.call())
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(lookups):
+                tasks.create_task(world.go("batch", world.call(world.batch)))
+            await polls()
+        assert "batch" in world.order[:15]
+        assert world.order[:100].count("batch") in ({1} if lookups == 1 else range(8, 15))
+        world.assert_empty()
+
+    virtual_time.run(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -137,7 +136,7 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
         ({}, "Request was throttled. Expected available in 12 seconds.", 12.0),
         ({}, "Request was throttled. Expected available in 1 second.", 1.0),
         ({}, "Request was throttled. Expected available in 0 seconds.", None),
-        ({"retry-after": "9" * 400}, "", math.inf),
+        ({"retry-after": "9" * 400}, "", 1e10),
         ({"retry-after": "30"}, "Request was throttled. Expected available in 12 seconds.", 30.0),
     ],
 )

@@ -13,6 +13,7 @@ from hilos_async import (
     FlowExecution,
     NotFoundError,
     RateLimit,
+    ResponseTooLargeError,
     ServerError,
 )
 from hilos_async import _lookup as lookup_module
@@ -144,3 +145,24 @@ async def test_an_impossible_age_is_refused_before_any_request(age: float) -> No
         with pytest.raises(ValueError, match="max_age_ended"):
             await hilos.gather_executions([ID], max_age_ended=age)
         assert fake.requests == 0
+
+
+async def test_a_batch_that_waited_for_anothers_reply_has_its_whole_timeout_left() -> None:
+    async with FakeHilos(latency=0.6) as fake, fake.session(pace="off", timeout=1.0) as hilos:
+        first = asyncio.create_task(hilos.with_options(timeout=30).gather_executions([ID]))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(hilos.gather_executions([ID]))
+        await asyncio.sleep(0.5)
+        first.cancel()
+        assert await second
+        assert fake.requests == 2
+
+
+async def test_a_bound_of_ones_own_on_the_size_is_nobody_elses() -> None:
+    async with FakeHilos(latency=0.05) as fake, fake.session(pace="off") as hilos:
+        small = hilos.with_options(max_response_bytes=100)
+        found = await asyncio.gather(
+            small.get_execution(ID), hilos.get_execution(ID), return_exceptions=True
+        )
+        assert isinstance(found[0], ResponseTooLargeError)
+        assert isinstance(found[1], FlowExecution)
