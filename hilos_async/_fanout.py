@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
 
-_WITHOUT_PAUSE: Final = 100  # ids that a worker may settle before it lets the loop run
+_WITHOUT_PAUSE: Final = 10  # ids that each worker may settle, about, before the loop runs
 
 
 class Source:
@@ -101,6 +101,7 @@ class FanOut:
         self._accept = accept
         self._room = room
         self._refused: AuthenticationError | None = None
+        self._reads = itertools.count(1)
 
     async def run(self, workers: int) -> None:
         """Look up all ids with that many workers.
@@ -117,10 +118,8 @@ class FanOut:
             raise self._refused
 
     async def _work(self) -> None:
-        for number in itertools.count(1):
-            if self._refused is not None:
-                return
-            if number % _WITHOUT_PAUSE == 0:
+        while self._refused is None:
+            if next(self._reads) % _WITHOUT_PAUSE == 0:
                 await anyio.lowlevel.checkpoint()
             if self._room is not None:
                 await self._room.acquire()

@@ -11,7 +11,15 @@ from uuid import UUID
 
 import msgspec
 
-from hilos_async import Change, HilosError, HilosSession, NotFoundError, RateLimit
+from hilos_async import (
+    AuthenticationError,
+    Change,
+    DecodeError,
+    HilosError,
+    HilosSession,
+    NotFoundError,
+    RateLimit,
+)
 
 COUNTS = ("num_contacts", "completed", "running", "failed", "expired", "canceled")
 TICK = 0.5  # seconds between two looks at what has moved: quick enough for an eye
@@ -64,7 +72,9 @@ class Board:
                 async for change in changes:
                     self._take(change)
         except HilosError as error:  # the key was refused, or the session is closed
-            self._stopped = str(error)
+            self._stopped = (
+                "the watch has ended" if isinstance(error, AuthenticationError) else str(error)
+            )
 
     def _take(self, change: Change) -> None:
         row = self._rows[str(change.id)]
@@ -75,7 +85,7 @@ class Board:
             row.reason = execution.status_reason or ""
             row.counts = {name: getattr(execution, name) for name in COUNTS}
         else:
-            row.reason = str(change.error)
+            row.reason = _reason(change.error)
             if isinstance(change.error, NotFoundError):
                 row.status = "NOT_FOUND"
             else:
@@ -114,3 +124,10 @@ def _as_the_api_spells_it(id: str) -> str:
         return str(UUID(id))
     except ValueError:
         return id  # the watch will say what is wrong with it
+
+
+def _reason(error: HilosError | None) -> str:
+    """What every browser may read; a reply that does not fit is quoted in its error's message."""
+    if isinstance(error, DecodeError):
+        return f"its answer does not fit at {error.path}"
+    return str(error)
