@@ -6,6 +6,7 @@ and a place to deliver it to are given. At most K tasks live however long the in
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
-import anyio.lowlevel
 
 from hilos_async import _config
 from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
@@ -120,7 +120,7 @@ class FanOut:
     async def _work(self) -> None:
         while self._refused is None:
             if next(self._reads) % _WITHOUT_PAUSE == 0:
-                await anyio.lowlevel.checkpoint()
+                await asyncio.sleep(0)
             if self._room is not None:
                 await self._room.acquire()
             try:
