@@ -12,7 +12,6 @@ from uuid import UUID
 import msgspec
 
 from hilos_async import (
-    AuthenticationError,
     Change,
     DecodeError,
     HilosError,
@@ -72,9 +71,7 @@ class Board:
                 async for change in changes:
                     self._take(change)
         except HilosError as error:  # the key was refused, or the session is closed
-            self._stopped = (
-                "the watch has ended" if isinstance(error, AuthenticationError) else str(error)
-            )
+            self._stopped = str(error)
 
     def _take(self, change: Change) -> None:
         row = self._rows[str(change.id)]
