@@ -16,7 +16,8 @@ import sys
 import time
 from uuid import UUID
 
-from hilos_async import HilosSession, _pacing, _redis_script
+from hilos_async import HilosSession
+from hilos_async._pace import known, redis_script
 from hilos_async.testing import FakeHilos
 
 CAPACITY = 3_000  # executions per second and process; measure() says what it is here
@@ -32,7 +33,7 @@ def seconds(lookups: int, limit: int | None, machines: int) -> float:
     by_machines = lookups / (machines * CAPACITY)
     if limit is None:
         return by_machines
-    pad = _pacing._PAD if machines == 1 else _redis_script.PAD
+    pad = known._PAD if machines == 1 else redis_script.PAD
     return max(by_machines, lookups / limit * (1 + pad))
 
 

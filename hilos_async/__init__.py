@@ -1,13 +1,13 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
-from hilos_async._batch import ExecutionBatch, Progress
-from hilos_async._gate import Stats
-from hilos_async._pacing import Pace, Pacer, Quota, RateLimit, Reply
-from hilos_async._retry import RetryPolicy
-from hilos_async._stream import Lookup, Stream
-from hilos_async._summary import Summary, SummaryRow
+from hilos_async._many.batch import ExecutionBatch, Progress
+from hilos_async._many.stream import Lookup, Stream
+from hilos_async._many.summary import Summary, SummaryRow
+from hilos_async._many.watch import Change
+from hilos_async._pace.pacer import Pace, Pacer, Quota, RateLimit, Reply
 from hilos_async._version import __version__
-from hilos_async._watch import Change
+from hilos_async._wire.gate import Stats
+from hilos_async._wire.retry import RetryPolicy
 from hilos_async.enums import (
     ChannelProvider,
     ChannelStatus,

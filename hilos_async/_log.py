@@ -18,7 +18,7 @@ from hilos_async.errors import HilosError, StatusError
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from hilos_async._pacing import RateLimit
+    from hilos_async._pace.pacer import RateLimit
 
 logger: Final = logging.getLogger("hilos_async")
 logger.addHandler(logging.NullHandler())

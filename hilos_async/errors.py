@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from hilos_async._batch import ExecutionBatch
+    from hilos_async._many.batch import ExecutionBatch
 
 
 def _restore(

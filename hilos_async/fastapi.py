@@ -1,7 +1,7 @@
 """At home in FastAPI: a session for the app's lifetime, errors as problems, results as they come.
 
 An edge room: it knows FastAPI and a session's public side. Refuses to know how a model is written or
-what an error tells a stranger (``_schema.py``), and how a lookup goes.
+what an error tells a stranger (``_api/model.py``), and how a lookup goes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async._schema import HilosProblem, to_json, to_line
+from hilos_async._api.model import HilosProblem, to_json, to_line
 from hilos_async.errors import HilosError, StatusError
 from hilos_async.session import HilosSession
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from starlette.background import BackgroundTask
     from starlette.types import ExceptionHandler, Receive, Scope, Send
 
-    from hilos_async._stream import Lookup, Stream
-    from hilos_async._watch import Change
+    from hilos_async._many.stream import Lookup, Stream
+    from hilos_async._many.watch import Change
 
 __all__ = [
     "EventsResponse",

@@ -1,8 +1,8 @@
 """RedisPacer: one limit for a whole fleet, reckoned in Redis or Valkey.
 
 Knows when to ask for slots, what Redis must hear of them, and what to do while it is gone. Refuses to
-know HTTP, and how Redis is asked: that stands in ``_redis_script.py``. How slots are spaced and a
-limit is learned stands in ``_redis_pace.lua``.
+know HTTP, and how Redis is asked: that stands in ``_pace/redis_script.py``. How slots are spaced and a
+limit is learned stands in ``_pace/redis_script.lua``.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-from hilos_async import _config, _log
-from hilos_async._pacing import Pace, Pause, RateLimit, Reply, Slots
-from hilos_async._redis_script import BLOCK, PAD, Answer, AsyncRedis, Report, call, redis_errors
+from hilos_async import _checks, _log
+from hilos_async._pace.known import Pause, Slots
+from hilos_async._pace.pacer import Pace, RateLimit, Reply
+from hilos_async._pace.redis_script import (
+    BLOCK,
+    PAD,
+    Answer,
+    AsyncRedis,
+    Report,
+    call,
+    redis_errors,
+)
 from hilos_async.errors import TransportError
 
 if TYPE_CHECKING:
-    from hilos_async._pacing import Quota
+    from hilos_async._pace.pacer import Quota
 
 __all__ = ["AsyncRedis", "RedisPacer"]
 
 _ANSWERS_IN: Final = 0.5  # seconds that a call may take
 _ASK_AGAIN: Final = 1.0  # seconds between two calls while Redis is gone
 _UNTOLD: Final = 1_000  # requests that are kept for Redis while it is gone
-_LATEST: Final = 0.5  # share of a window by which a slow reply may look late, as in _pacing.py
+_LATEST: Final = 0.5  # share of a window by which a slow reply may look late, as in _pace/known.py
 _MUCH_FASTER: Final = 0.9
 _ABOUT_NOW: Final = 0.01  # seconds; a slot that lies no longer ago may still be used
 
@@ -79,7 +88,7 @@ class RedisPacer:
                 "give redis.asyncio.Redis(...) or valkey.asyncio.Valkey(...)"
             )
         if limit is not None:
-            _config.instance("limit", limit, RateLimit)
+            _checks.instance("limit", limit, RateLimit)
         if on_outage not in ("raise", "share"):
             raise ValueError(f"on_outage={on_outage!r} must be 'raise' or 'share'")
         self._client = client

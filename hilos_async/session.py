@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, Unpack
 import aiohttp
 import anyio
 
-from hilos_async import _config, _log
-from hilos_async._batch import ExecutionBatch, Gathering, Progress
-from hilos_async._call import Caller
-from hilos_async._fanout import FanOut
-from hilos_async._gate import Gate
-from hilos_async._lookup import Lookups
-from hilos_async._options import Bounds, Freshness, Options, connections, pacer_for
-from hilos_async._pacing import Pacer, RateLimit
-from hilos_async._retry import RetryPolicy
-from hilos_async._stream import Lookup, Stream
-from hilos_async._transport import Transport
+from hilos_async import _checks, _log
+from hilos_async._many.batch import ExecutionBatch, Gathering, Progress
+from hilos_async._many.fanout import FanOut
+from hilos_async._many.lookups import Lookups
+from hilos_async._many.stream import Lookup, Stream
+from hilos_async._many.watch import Change, Ending, Watch
+from hilos_async._pace.pacer import Pacer, RateLimit
 from hilos_async._version import __version__
-from hilos_async._watch import Change, Ending, Watch
+from hilos_async._wire import address
+from hilos_async._wire.call import Caller
+from hilos_async._wire.gate import Gate
+from hilos_async._wire.options import Bounds, Freshness, Options, connections, pacer_for
+from hilos_async._wire.retry import RetryPolicy
+from hilos_async._wire.transport import Transport
 from hilos_async.errors import AuthenticationError, HilosError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
-    from hilos_async._fanout import Ids
-    from hilos_async._gate import Stats
+    from hilos_async._many.fanout import Ids
+    from hilos_async._wire.gate import Stats
     from hilos_async.models import FlowExecution
 
 _SINGLE: Final = Caller(is_batch=False)
@@ -95,8 +96,8 @@ class HilosSession:
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         _log.obey_environment()
-        key = _config.api_key(token)
-        url = _config.resolve_base_url(account, base_url, allow_http)
+        key = address.api_key(token)
+        url = address.resolve_base_url(account, base_url, allow_http)
         if session is not None and (trust_env or trace_configs):
             raise ValueError(
                 "trust_env and trace_configs belong to an aiohttp session: set them on the one given"
@@ -109,14 +110,14 @@ class HilosSession:
             max_response_bytes=max_response_bytes,
         )
         self._pacer = pacer_for(pace, url)
-        self._pacer.bind(_config.scope(url, key))
+        self._pacer.bind(address.scope(url, key))
         clock = time.monotonic
         self._gate = Gate(self._pacer, connections(max_concurrency, session), clock=clock)
         self._transport = Transport(
             url,
             key,
             {
-                **_config.auth_headers(key, auth_header),
+                **address.auth_headers(key, auth_header),
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip, deflate",
                 "User-Agent": f"hilos_async/{__version__} {aiohttp.http.SERVER_SOFTWARE}",
@@ -217,10 +218,10 @@ class HilosSession:
         ``NotFoundError`` for an id the account does not have, ``DeadlineExceededError`` when the time
         ran out, the last ``TransportError`` or ``ServerError`` when the attempts did.
         """
-        execution_id = _config.parse_id(id)
+        execution_id = _checks.parse_id(id)
         bound = self._lookups.bounds.timeout
         if timeout is not None:
-            bound = _config.positive("timeout", timeout)
+            bound = _checks.positive("timeout", timeout)
         fresh = Freshness.of(max_age, max_age_ended)
         return await self._lookups.one(execution_id, _SINGLE, bound, fresh)
 
@@ -325,7 +326,7 @@ class HilosSession:
         Raises ``AuthenticationError`` with what had ended on its ``batch``, ``SessionClosedError``, and
         what ``on_change`` raises.
         """
-        bound = _config.seconds("timeout", timeout)
+        bound = _checks.seconds("timeout", timeout)
         watch = self._watch(ids, until)
         ending = Ending(watch, bound)
         try:
@@ -354,7 +355,7 @@ class HilosSession:
     def _workers(self, max_concurrency: int | None) -> int:
         if max_concurrency is None:
             return self._lookups.bounds.max_concurrency
-        return _config.whole("max_concurrency", max_concurrency)
+        return _checks.whole("max_concurrency", max_concurrency)
 
     def _fan_out(
         self,
@@ -366,7 +367,7 @@ class HilosSession:
         room: anyio.Semaphore | None = None,
         fresh: Freshness | None = None,
     ) -> FanOut:
-        bound = math.inf if timeout is None else _config.positive("timeout", timeout)
+        bound = math.inf if timeout is None else _checks.positive("timeout", timeout)
         lookups = self._lookups
         caller = Caller(is_batch=True, deadline=lookups.clock() + bound, timeout=timeout)
         return self._kind_of_fan_out(
@@ -387,7 +388,7 @@ class HilosSession:
 def _kinds() -> tuple[type[Lookups], type[FanOut]]:
     """The kinds of lookups and batches: where OpenTelemetry is installed, those that it hears of."""
     try:
-        from hilos_async._telemetry import TracedFanOut, TracedLookups
+        from hilos_async._many.telemetry import TracedFanOut, TracedLookups
     except ImportError as error:
         if not (error.name or "").startswith("opentelemetry"):
             raise

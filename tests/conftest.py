@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
+from hilos_async._pace.learning import LearningPacer
 from hilos_async.testing import FakeHilos
 from tests import virtual_time
 

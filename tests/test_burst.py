@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from hilos_async import DecodeError
-from hilos_async._burst import Burst
+from hilos_async._wire.burst import Burst
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async import HilosSession, InvalidIdError, RateLimit, RetryPolicy
-from hilos_async._config import Secret, api_key, auth_headers, parse_id, resolve_base_url
-from hilos_async._pacing import KnownPacer
+from hilos_async._checks import parse_id
+from hilos_async._pace.known import KnownPacer
+from hilos_async._wire.address import Secret, api_key, auth_headers, resolve_base_url
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilos_async._deadlines import Deadlines
+from hilos_async._wire.deadlines import Deadlines
 from tests.virtual_time import VirtualLoop
 
 if TYPE_CHECKING:

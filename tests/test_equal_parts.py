@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilos_async import DecodeError, FlowExecution, _sharing
-from hilos_async._protocol import interpret
-from hilos_async._sharing import read_execution
+from hilos_async import DecodeError, FlowExecution
+from hilos_async._api import parts as _sharing
+from hilos_async._api.parts import read_execution
+from hilos_async._api.replies import interpret
 from hilos_async.testing import FakeHilos
 from tests import contract
 

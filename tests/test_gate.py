@@ -12,16 +12,16 @@ from uuid import UUID
 import pytest
 
 from hilos_async import DeadlineExceededError, RateLimit, Reply, SessionClosedError, TransportError
-from hilos_async._call import Call, Caller
-from hilos_async._gate import Gate
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
+from hilos_async._wire.call import Call, Caller
+from hilos_async._wire.gate import Gate
 from tests import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hilos_async import Pace
-    from hilos_async._pacing import Verdict
+    from hilos_async._pace.pacer import Verdict
 
 _numbers = itertools.count()
 

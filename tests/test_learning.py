@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hilos_async import RateLimit, Reply
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import Quota
+from hilos_async._pace.learning import LearningPacer
+from hilos_async._pace.pacer import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

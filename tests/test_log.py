@@ -22,10 +22,10 @@ from hilos_async import (
     TransportError,
     _log,
 )
-from hilos_async._call import Call, Caller
-from hilos_async._gate import Gate
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
+from hilos_async._pace.learning import LearningPacer
+from hilos_async._wire.call import Call, Caller
+from hilos_async._wire.gate import Gate
 from hilos_async.redis import RedisPacer
 from hilos_async.testing import FakeHilos, Fault
 from tests import virtual_time

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async import Pace, RateLimit, Reply
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
 from hilos_async.testing import FakeLimit
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from hilos_async import (
     RateLimit,
     Reply,
     TransportError,
-    _redis_script,
 )
 from hilos_async import redis as redis_module
-from hilos_async._pacing import Quota
+from hilos_async._pace import redis_script as _redis_script
+from hilos_async._pace.pacer import Quota
 from hilos_async.redis import RedisPacer
 from hilos_async.testing import FakeHilos, FakeLimit
 from tests.redis_server import BINARY, MISSING, RedisServer

@@ -24,7 +24,7 @@ from hilos_async import (
     StatusError,
     TransportError,
 )
-from hilos_async._retry import is_refusal, is_transient, retry
+from hilos_async._wire.retry import is_refusal, is_transient, retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,7 +27,7 @@ from hilos_async import (
     ServerError,
     SessionClosedError,
 )
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
 from hilos_async.testing import FakeHilos, FakeLimit, Fault
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hilos_async import (
     ResponseTooLargeError,
     ServerError,
 )
-from hilos_async import _lookup as lookup_module
+from hilos_async._many import lookups as lookup_module
 from hilos_async.testing import FakeHilos, Fault
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]

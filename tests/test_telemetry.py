@@ -35,8 +35,8 @@ from hilos_async import (
     HilosError,
     RateLimit,
     RetryPolicy,
-    _telemetry,
 )
+from hilos_async._many import telemetry as _telemetry
 from hilos_async.testing import FakeHilos, Fault
 from tests.markdown_blocks import ROOT, Block, blocks
 

@@ -24,7 +24,7 @@ from hilos_async import (
     ServerError,
     SessionClosedError,
 )
-from hilos_async import _watch as watch_module
+from hilos_async._many import watch as watch_module
 from hilos_async.testing import FakeHilos, Fault
 
 if TYPE_CHECKING:

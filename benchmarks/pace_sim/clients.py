@@ -15,16 +15,16 @@ from uuid import UUID
 from tenacity import AsyncRetrying, TryAgain, retry_if_exception_type, wait_random_exponential
 
 from benchmarks.pace_sim.world import CONCURRENCY
-from hilos_async._call import Call, Caller
-from hilos_async._gate import Gate
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer
+from hilos_async._pace.known import KnownPacer
+from hilos_async._pace.learning import LearningPacer
+from hilos_async._wire.call import Call, Caller
+from hilos_async._wire.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.pace_sim.world import Server
-    from hilos_async._pacing import Pacer, RateLimit, Verdict
+    from hilos_async._pace.pacer import Pacer, RateLimit, Verdict
 
 _ID = UUID(int=0)
 

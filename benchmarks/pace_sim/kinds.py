@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from benchmarks.pace_sim import world
 from benchmarks.pace_sim.clients import BotocoreAdaptive, FullJitter, Stainless, knowing, learning
 from hilos_async import RateLimit
-from hilos_async._call import Caller
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer, Reply
+from hilos_async._pace.known import KnownPacer
+from hilos_async._pace.learning import LearningPacer
+from hilos_async._pace.pacer import Reply
+from hilos_async._wire.call import Caller
 from tests import virtual_time
 
 if TYPE_CHECKING:

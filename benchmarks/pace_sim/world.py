@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from multidict import CIMultiDict
 
-from hilos_async._protocol import read_quota
+from hilos_async._pace.fields import read_quota
 from tests import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hilos_async._pacing import Quota
+    from hilos_async._pace.pacer import Quota
     from hilos_async.testing import FakeLimit
 
 CONCURRENCY = 50  # lookups that each client works on at once: the session's own default

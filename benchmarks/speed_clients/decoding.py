@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.speed_clients import CAMPAIGNS, execution_id
 from benchmarks.static_server import documents
 from hilos_async import FlowExecution
-from hilos_async._protocol import interpret
+from hilos_async._api.replies import interpret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

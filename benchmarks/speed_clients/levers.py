@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from yarl import URL
 
-from hilos_async import _lookup, _protocol, _transport
-from hilos_async._burst import Burst
-from hilos_async._deadlines import Deadlines
-from hilos_async._retry import is_transient
-from hilos_async.models import decode
+from hilos_async._api import replies
+from hilos_async._api.objects import decode
+from hilos_async._many import lookups
+from hilos_async._wire import transport
+from hilos_async._wire.burst import Burst
+from hilos_async._wire.deadlines import Deadlines
+from hilos_async._wire.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ _ASYNCIO_RECEIVES = 262_144  # bytes
 
 
 def _tenacity_around_all() -> None:
-    attempt = _lookup.Lookups._until_answered
+    attempt = lookups.Lookups._until_answered
 
     async def retrying(self: Any, call: Any) -> Any:
         policy = AsyncRetrying(
@@ -34,7 +36,7 @@ def _tenacity_around_all() -> None:
         )
         return await policy(attempt, self, call)
 
-    _lookup.Lookups._until_answered = retrying
+    lookups.Lookups._until_answered = retrying
 
 
 def _decode_at_once() -> None:
@@ -45,11 +47,11 @@ def _decode_at_once() -> None:
 
 
 def _share_nothing() -> None:
-    _protocol.read_execution = lambda body: decode(body, _protocol._EXECUTION)
+    replies.read_execution = lambda body: decode(body, replies._EXECUTION)
 
 
 def _timer_for_each() -> None:
-    fetch = _transport.Transport.fetch
+    fetch = transport.Transport.fetch
 
     async def with_timer(self: Any, execution_id: Any, timeout: float, max_bytes: int) -> Any:
         async with asyncio.timeout(timeout):
@@ -57,11 +59,11 @@ def _timer_for_each() -> None:
 
     nothing = contextlib.nullcontext()
     Deadlines.within = lambda self, seconds: nothing
-    _transport.Transport.fetch = with_timer
+    transport.Transport.fetch = with_timer
 
 
 def _large_receives() -> None:
-    _transport._RECEIVE_BYTES = _ASYNCIO_RECEIVES
+    transport._RECEIVE_BYTES = _ASYNCIO_RECEIVES
 
 
 def _parse_each_url() -> None:

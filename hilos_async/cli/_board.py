@@ -16,7 +16,7 @@ from hilos_async.errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilos_async._watch import Change
+    from hilos_async._many.watch import Change
     from hilos_async.models import FlowExecution
 
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from hilos_async._retry import RetryPolicy
+from hilos_async._wire.retry import RetryPolicy
 from hilos_async.cli import _meter, _show
 from hilos_async.cli._connection import Connection, connect
 from hilos_async.cli._show import REFUSED, UNREACHABLE

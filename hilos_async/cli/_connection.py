@@ -12,15 +12,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Unpack
 
-from hilos_async import _config
-from hilos_async._pacing import RateLimit
+from hilos_async import _checks
+from hilos_async._pace.pacer import RateLimit
+from hilos_async._wire import address
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.session import HilosSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilos_async._options import Options
+    from hilos_async._wire.options import Options
 
 
 _UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3_600.0, "day": 86_400.0}
@@ -93,7 +94,7 @@ def connect(
     account: str | None = options.account
     url_from = _url_from(base_url, account)
     try:
-        url = str(_config.resolve_base_url(account, base_url, allow_http=False))
+        url = str(address.resolve_base_url(account, base_url, allow_http=False))
     except ValueError as error:
         raise CommandError(f"{error} (it came from {url_from})", USAGE) from error
     try:
@@ -117,7 +118,7 @@ def _url_from(base_url: str | None, account: str | None) -> str:
 def seconds(text: str) -> float:
     """The seconds that an option is given: a number above 0."""
     try:
-        return _config.positive("seconds", float(text))
+        return _checks.positive("seconds", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
 

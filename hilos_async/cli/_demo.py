@@ -14,13 +14,13 @@ import time
 from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from hilos_async._pacing import RateLimit
+from hilos_async._pace.pacer import RateLimit
 from hilos_async.cli import _connection, _meter, _show
 from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
 
 if TYPE_CHECKING:
-    from hilos_async._batch import ExecutionBatch
-    from hilos_async._gate import Stats
+    from hilos_async._many.batch import ExecutionBatch
+    from hilos_async._wire.gate import Stats
     from hilos_async.testing import FakeHilos
 
 SUMMARY = "fetch 500 executions from a server on this machine that limits and fails"

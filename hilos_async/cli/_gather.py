@@ -12,8 +12,8 @@ import time
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
-from hilos_async._batch import Progress
-from hilos_async._stream import Lookup
+from hilos_async._many.batch import Progress
+from hilos_async._many.stream import Lookup
 from hilos_async.cli import _connection, _executions, _ids, _meter, _show
 from hilos_async.cli._show import INTERRUPTED
 from hilos_async.errors import AuthenticationError, InvalidIdError

@@ -10,7 +10,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from hilos_async._batch import ExecutionBatch
+from hilos_async._many.batch import ExecutionBatch
 from hilos_async.cli import _executions, _ids, _meter, _show
 from hilos_async.cli._connection import connect
 from hilos_async.errors import AuthenticationError, StatusError

@@ -10,7 +10,7 @@ import io
 import sys
 from typing import TYPE_CHECKING, Final
 
-from hilos_async._config import parse_id
+from hilos_async._checks import parse_id
 from hilos_async.cli import _show
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.errors import InvalidIdError

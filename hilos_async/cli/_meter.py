@@ -15,7 +15,7 @@ from hilos_async.cli import _show
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from hilos_async._batch import Progress
+    from hilos_async._many.batch import Progress
     from hilos_async.session import HilosSession
 
 _FIRST_DRAWING = 0.4  # seconds: what is quicker than that needs no bar

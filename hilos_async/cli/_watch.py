@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from uuid import UUID
 
-    from hilos_async._watch import Change
+    from hilos_async._many.watch import Change
     from hilos_async.models import FlowExecution
     from hilos_async.session import HilosSession
 

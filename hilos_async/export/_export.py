@@ -17,9 +17,9 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
-from hilos_async._batch import Progress
-from hilos_async._fanout import Source
-from hilos_async._stream import Lookup
+from hilos_async._many.batch import Progress
+from hilos_async._many.fanout import Source
+from hilos_async._many.stream import Lookup
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
 from hilos_async.export._files import ExportError, locked, replacing
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import BinaryIO
 
-    from hilos_async._fanout import Ids
+    from hilos_async._many.fanout import Ids
     from hilos_async.session import HilosSession
 
 # Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.

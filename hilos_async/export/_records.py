@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from hilos_async import _config
-from hilos_async._schema import to_line
+from hilos_async import _checks
+from hilos_async._api.model import to_line
 from hilos_async.enums import FlowExecutionStatus
 from hilos_async.errors import InvalidIdError, StatusError
 from hilos_async.export._files import ExportError, replacing, sync_directory
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
-    from hilos_async._stream import Lookup
+    from hilos_async._many.stream import Lookup
     from hilos_async.errors import HilosError
 
 Key = bytes | str
@@ -74,7 +74,7 @@ def text_of(given: object) -> str:
 def key_of(given: object) -> Key:
     """What tells ids apart: all spellings of a UUID are one."""
     try:
-        return _config.parse_id(given).bytes
+        return _checks.parse_id(given).bytes
     except InvalidIdError:
         return text_of(given)
 

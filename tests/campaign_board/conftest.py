@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hilos_async import _watch as watch_module
+from hilos_async._many import watch as watch_module
 from hilos_async.testing import FakeHilos
 from tests.browser import Browser, browser
 from tests.campaign_board.stage import Page, Stage, modules, stage

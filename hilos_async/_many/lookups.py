@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from hilos_async import _log
-from hilos_async._burst import Burst
-from hilos_async._call import Call
-from hilos_async._protocol import interpret, read_quota
-from hilos_async._retry import is_refusal, is_transient, retry
+from hilos_async._api.replies import interpret
+from hilos_async._pace.fields import read_quota
+from hilos_async._wire.burst import Burst
+from hilos_async._wire.call import Call
+from hilos_async._wire.retry import is_refusal, is_transient, retry
 from hilos_async.errors import (
     AttemptTimeoutError,
     AuthenticationError,
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from hilos_async._call import Caller
-    from hilos_async._gate import Gate
-    from hilos_async._options import Bounds, Freshness
-    from hilos_async._pacing import Quota, Verdict
-    from hilos_async._transport import Transport
-    from hilos_async.models import FlowExecution
+    from hilos_async._api.objects import FlowExecution
+    from hilos_async._pace.pacer import Quota, Verdict
+    from hilos_async._wire.call import Caller
+    from hilos_async._wire.gate import Gate
+    from hilos_async._wire.options import Bounds, Freshness
+    from hilos_async._wire.transport import Transport
 
 _ANSWERS_KEPT: Final = 2_048  # executions; a few kilobytes each
 

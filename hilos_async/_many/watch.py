@@ -16,10 +16,11 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async import _config
-from hilos_async._batch import ExecutionBatch
-from hilos_async._fanout import Source
-from hilos_async._schema import Model
+from hilos_async import _checks
+from hilos_async._api.model import Model
+from hilos_async._api.objects import FlowExecution
+from hilos_async._many.batch import ExecutionBatch
+from hilos_async._many.fanout import Source
 from hilos_async.errors import (
     AuthenticationError,
     DeadlineExceededError,
@@ -28,13 +29,12 @@ from hilos_async.errors import (
     NotFoundError,
     SessionClosedError,
 )
-from hilos_async.models import FlowExecution
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from hilos_async._fanout import Ids
-    from hilos_async._stream import Stream
+    from hilos_async._many.fanout import Ids
+    from hilos_async._many.stream import Stream
 
 SOONEST: Final = 2.0  # seconds until an execution that moves is asked again
 LATEST: Final = 120.0  # seconds until one that has long been quiet is
@@ -138,7 +138,7 @@ class Watch:
             except StopAsyncIteration:
                 break
             try:
-                key: UUID | str = _config.parse_id(given)
+                key: UUID | str = _checks.parse_id(given)
             except InvalidIdError as error:
                 key = str(error.execution_id)
                 if key not in self._watched:

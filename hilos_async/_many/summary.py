@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hilos_async._schema import Model
+from hilos_async._api.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from hilos_async.models import FlowExecution
+    from hilos_async._api.objects import FlowExecution
 
 _COUNTS = ("contacts", "completed", "running", "failed", "expired", "canceled")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from hilos_async._deadlines import Deadlines
+from hilos_async._wire.deadlines import Deadlines
 from hilos_async.errors import (
     AttemptTimeoutError,
     ResponseTooLargeError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
     from yarl import URL
 
-    from hilos_async._config import Secret
+    from hilos_async._wire.address import Secret
 
 # The session bounds the attempt itself: aiohttp's total would start while waiting for a connection.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from hilos_async.models import FlowExecution
+    from hilos_async._api.objects import FlowExecution
 
 
 class Caller:

@@ -18,11 +18,11 @@ from weakref import WeakKeyDictionary
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace import StatusCode
 
-from hilos_async._fanout import FanOut
 from hilos_async._log import logger
-from hilos_async._lookup import Lookups
-from hilos_async._retry import is_refusal
+from hilos_async._many.fanout import FanOut
+from hilos_async._many.lookups import Lookups
 from hilos_async._version import __version__
+from hilos_async._wire.retry import is_refusal
 from hilos_async.errors import HilosError, StatusError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
     from opentelemetry.trace import Span, Tracer
 
-    from hilos_async._call import Call, Caller
-    from hilos_async._gate import Gate
-    from hilos_async._options import Bounds, Freshness
-    from hilos_async._transport import Transport
-    from hilos_async.models import FlowExecution
+    from hilos_async._api.objects import FlowExecution
+    from hilos_async._wire.call import Call, Caller
+    from hilos_async._wire.gate import Gate
+    from hilos_async._wire.options import Bounds, Freshness
+    from hilos_async._wire.transport import Transport
 
     Server = dict[str, str | int]
 

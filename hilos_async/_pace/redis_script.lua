@@ -3,7 +3,7 @@
 -- KEYS: the bucket's state; its processes; when the last requests arrived, as many as a window may
 -- hold; when those were sent that were accepted. ARGV: a report, as JSON; all its times are seconds
 -- before the call or from it on, for the clocks of two machines share no epoch.
--- redis.py puts the constants in capitals before these lines: those of _learning.py, and its own.
+-- redis_script.py puts the constants in capitals before these lines.
 
 local report = cjson.decode(ARGV[1])
 local packed = redis.call('GET', KEYS[1])

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from hilos_async.models import Channel, Flow, FlowExecution, FlowVersion, User
+from hilos_async._api.objects import Channel, Flow, FlowExecution, FlowVersion, User
 
 T = TypeVar("T", bound=msgspec.Struct)
 

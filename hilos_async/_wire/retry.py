@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception
 
-from hilos_async._config import positive, whole
+from hilos_async._checks import positive, whole
 from hilos_async.errors import HilosError, RateLimitError, StatusError, TransportError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async._schema import Model
+from hilos_async._api.model import Model
+from hilos_async._api.objects import FlowExecution
 from hilos_async.errors import HilosError
-from hilos_async.models import FlowExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from hilos_async._log import LimitLog
-from hilos_async._pacing import Pace, Pause, RateLimit, Slots
+from hilos_async._pace.known import Pause, Slots
+from hilos_async._pace.pacer import Pace, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilos_async._pacing import Quota, Reply
+    from hilos_async._pace.pacer import Quota, Reply
 
 _FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round trip takes
 # What is under way when a limit is met is refused together. So the ramp risks 6 requests, or 15 % of

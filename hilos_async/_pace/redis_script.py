@@ -1,7 +1,7 @@
 """How Redis is asked: the script, what it is told and what it answers.
 
 Knows the script's numbers and its messages, and that a Redis may have forgotten it. Refuses to know
-which client library it is given: it imports none. What the script does stands in ``_redis_pace.lua``.
+which client library it is given: it imports none. What the script does stands in ``redis_script.lua``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from hilos_async import _learning, _pacing
+from hilos_async._pace import known, learning
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -27,11 +27,11 @@ _KEPT: Final = 172_800  # seconds; a nightly job finds what the last one learned
 def _script() -> str:
     theirs = ["FIRST_RATE", "RISK", "RISKED_SHARE", "EXPLAINS", "LOG"]
     theirs += ["MORE", "FIRST_TRY", "TRY_COST", "LONGEST_TRY"]
-    numbers = {name: getattr(_learning, f"_{name}") for name in theirs}
-    numbers |= {name: getattr(_pacing, f"_{name}") for name in ("CATCH_UP", "CATCH_UP_SLOTS")}
+    numbers = {name: getattr(learning, f"_{name}") for name in theirs}
+    numbers |= {name: getattr(known, f"_{name}") for name in ("CATCH_UP", "CATCH_UP_SLOTS")}
     numbers |= {"PAD": PAD, "BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
     head = "".join(f"local {name} = {number!r}\n" for name, number in numbers.items())
-    return head + files("hilos_async").joinpath("_redis_pace.lua").read_text("utf-8")
+    return head + files("hilos_async._pace").joinpath("redis_script.lua").read_text("utf-8")
 
 
 _SCRIPT: Final = _script()

@@ -10,15 +10,15 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from hilos_async._schema import Model
-from hilos_async._summary import Summary, summarize, summarize_by_flow
+from hilos_async._api.model import Model
+from hilos_async._api.objects import FlowExecution
+from hilos_async._many.summary import Summary, summarize, summarize_by_flow
 from hilos_async.errors import HilosError
-from hilos_async.models import FlowExecution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilos_async.enums import FlowExecutionStatus
+    from hilos_async._api.words import FlowExecutionStatus
 
 
 class Progress(Model, frozen=True, kw_only=True):

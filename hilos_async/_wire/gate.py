@@ -15,14 +15,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from hilos_async import _log
-from hilos_async._pacing import RateLimit, Reply
-from hilos_async._schema import Model
+from hilos_async._api.model import Model
+from hilos_async._pace.pacer import RateLimit, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilos_async._call import Call, Caller
-    from hilos_async._pacing import Pacer, Quota, Verdict
+    from hilos_async._pace.pacer import Pacer, Quota, Verdict
+    from hilos_async._wire.call import Call, Caller
     from hilos_async.errors import HilosError
 
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them

@@ -15,14 +15,14 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async import _config
+from hilos_async import _checks
 from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from hilos_async._call import Caller
-    from hilos_async.models import FlowExecution
+    from hilos_async._api.objects import FlowExecution
+    from hilos_async._wire.call import Caller
 
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
 
@@ -48,7 +48,7 @@ class Source:
         if isinstance(ids, AsyncIterable):
             self._asynchronous: AsyncIterator[UUID | str] = aiter(ids)
         else:
-            _config.instance("ids", ids, Iterable)
+            _checks.instance("ids", ids, Iterable)
             self._plain = iter(ids)
 
     async def next(self, patience: float) -> UUID | str:
@@ -133,7 +133,7 @@ class FanOut:
     async def _settle(self, given: UUID | str) -> bool:
         """Deliver what becomes of one id; ``False`` if it was not to be asked or the key is bad."""
         try:
-            execution_id = _config.parse_id(given)
+            execution_id = _checks.parse_id(given)
         except InvalidIdError as error:
             text = str(error.execution_id)
             if self._accept is not None and not self._accept(text):

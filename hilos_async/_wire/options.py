@@ -9,10 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
-from hilos_async import _config
-from hilos_async._learning import LearningPacer
-from hilos_async._pacing import KnownPacer, Pacer, RateLimit
-from hilos_async._retry import RetryPolicy
+from hilos_async import _checks
+from hilos_async._pace.known import KnownPacer
+from hilos_async._pace.learning import LearningPacer
+from hilos_async._pace.pacer import Pacer, RateLimit
+from hilos_async._wire import address
+from hilos_async._wire.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import aiohttp
@@ -43,11 +45,11 @@ class Bounds:
     max_response_bytes: int
 
     def __post_init__(self) -> None:
-        _config.seconds("timeout", self.timeout)
-        _config.positive("attempt_timeout", self.attempt_timeout)
-        _config.instance("retry", self.retry, RetryPolicy)
-        _config.whole("max_concurrency", self.max_concurrency)
-        _config.whole("max_response_bytes", self.max_response_bytes)
+        _checks.seconds("timeout", self.timeout)
+        _checks.positive("attempt_timeout", self.attempt_timeout)
+        _checks.instance("retry", self.retry, RetryPolicy)
+        _checks.whole("max_concurrency", self.max_concurrency)
+        _checks.whole("max_response_bytes", self.max_response_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +67,14 @@ class Freshness:
         ages = [max_age, max_age if max_age_ended is None else max_age_ended]
         for name, age in zip(("max_age", "max_age_ended"), ages, strict=True):
             if age and age != math.inf:
-                _config.positive(name, age)
+                _checks.positive(name, age)
         return cls(max_age=ages[0], max_age_ended=ages[1]) if any(ages) else None
 
 
 def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
     """The pacer that an argument stands for; ``TypeError`` for what is none."""
     if pace is None:
-        pace = _ACTIVECAMPAIGN_LIMIT if _config.is_activecampaign(url) else "learn"
+        pace = _ACTIVECAMPAIGN_LIMIT if address.is_activecampaign(url) else "learn"
     if pace == "learn":
         return LearningPacer()
     if pace == "off":

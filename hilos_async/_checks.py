@@ -1,0 +1,64 @@
+"""What the caller gives as an id or a number, checked before any I/O.
+
+Each function returns the normal form or raises a ValueError, TypeError or InvalidIdError that says
+what was given and what would do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from uuid import UUID
+
+from hilos_async.errors import InvalidIdError
+
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(\{)?[0-9a-f]{8}(-?)[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}(?(1)\})",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def parse_id(value: object) -> UUID:
+    """The UUID that any of its spellings stands for; ``InvalidIdError`` for everything else."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str) and _UUID.fullmatch(value.strip()):
+        return UUID(value.strip())
+    shown = repr(value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    error = InvalidIdError(
+        f"{shown} is no execution id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
+    )
+    # Half a surrogate pair, which JSON may hold, could not be written into any answer or file.
+    error.execution_id = str(value).encode("utf-8", "backslashreplace").decode()
+    raise error
+
+
+def instance(name: str, value: object, kind: type) -> None:
+    """A value of that type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def positive(name: str, value: object) -> float:
+    """A positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}={value!r} must be positive and finite")
+    return float(value)
+
+
+def seconds(name: str, value: object) -> float | None:
+    """A positive number of seconds, or ``None`` for no bound."""
+    return None if value is None else positive(name, value)
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}={value!r} must be at least 1")
+    return value

@@ -1,0 +1,1 @@
+"""Many answers: lookups, batches, lists and watches. No HTTP."""
