@@ -99,7 +99,7 @@ def flask(rate: str) -> int:
 
 def in_threads(app: Any) -> int:
     """Serve a WSGI application with waitress, count its replies, and give the port."""
-    import waitress
+    from waitress.server import create_server
 
     def counting(environ: Any, start_response: Any) -> Any:
         def start(status: str, *rest: Any) -> Any:
@@ -108,7 +108,7 @@ def in_threads(app: Any) -> int:
 
         return app(environ, start)
 
-    server = waitress.create_server(counting, host="127.0.0.1", port=0, threads=_THREADS)
+    server = create_server(counting, host="127.0.0.1", port=0, threads=_THREADS)
     threading.Thread(target=server.run, daemon=True).start()
     return int(server.effective_port)
 

@@ -40,7 +40,7 @@ async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> No
         run = await fetch(server.url, limiter.limit, count, _PATIENCE)
     assert (run.fetched, run.lost) == (count, 0)
     assert server.accepted == count
-    assert server.refused <= (0.08 * count if limiter.leaky else 2)
+    assert server.refused <= (4 + 0.04 * count if limiter.leaky else 2)
 
 
 @_WORK
