@@ -147,13 +147,12 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending) -> aiohttp.ClientSession:
+    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """The aiohttp session for a request that must not be sent twice.
 
         A kept connection may be closed already, and whether the request arrived would be unknown: it
         gets a new one. A given session decides about its connections itself.
         """
-        session = self.open()
         if sending.method == "GET" or self._given is not None:
             return session
         if self._fresh is None:
@@ -191,7 +190,11 @@ class Transport:
         body could not be read. Raises ``TransportError``, ``AttemptTimeoutError``,
         ``ResponseTooLargeError`` or ``SessionClosedError``.
         """
-        session = self.open() if call.sending is None else self._open_for(call.sending)
+        session = self._session
+        if session is None or self.closed or self._given is not None:  # which others may close
+            session = self.open()
+        if call.sending is not None:
+            session = self._open_for(call.sending, session)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
