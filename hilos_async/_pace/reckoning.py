@@ -33,8 +33,8 @@ _FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round tr
 # What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
 # what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
 _RISK: Final = 6
-_RISKED_SHARE: Final = 0.3
-_ROUND: Final = (1, 2, 3, 5, 6)
+_RISKED_SHARE: Final = 0.22
+_LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
 
 
 def reserve(s: State, now: float) -> float | None:
@@ -69,13 +69,10 @@ def reserve(s: State, now: float) -> float | None:
 
 def _at_once(s: State) -> int:
     """How many may be under way while no limit is known."""
-    share = max(_RISK, int(_RISKED_SHARE * s.accepted))
-    if share == _RISK:
-        return share
-    likely = 10
-    while likely * 10 <= s.accepted:
-        likely *= 10
-    ahead = next((n * likely for n in (*_ROUND, 10) if n * likely >= s.accepted), 0)
+    share = int(_RISKED_SHARE * s.accepted)
+    if share <= _RISK:
+        return _RISK
+    ahead = next((n for n in _LIKELY if n >= s.accepted), s.accepted + share)
     return max(_RISK, min(share, ahead + _RISK - s.accepted))
 
 

@@ -27,6 +27,7 @@ _LATEST: Final = 0.5
 # A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
 _CATCH_UP: Final = 0.005
 _CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
+_BOUND_CATCH_UP: Final = 0.2  # share of a window
 _BOUND: Final = 512  # replies that are remembered: a longer window is bound by its parts
 _UNUSED: Final = 1.0  # seconds after which a slot that nobody left in is lost
 _SILENT: Final = 30.0  # seconds after which nobody waits for a reply any more
@@ -57,8 +58,8 @@ def next_slot(s: State, now: float) -> float:
         at = max(at, s.flying[-nth] + span)
     elif 0 < nth <= len(s.replies):
         at = max(at, s.replies[-nth] - trip(s) + span)
-    # What the bound pushed back, the grid catches up, but never so much that it is in the past.
-    s.next = max(grid, at - catch_up) + gap
+    # What the bound pushed back, the grid catches up within it.
+    s.next = max(grid, at - (_BOUND_CATCH_UP * s.per if catch_up else 0.0)) + gap
     return at
 
 

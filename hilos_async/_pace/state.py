@@ -74,6 +74,7 @@ class State(msgspec.Struct):
     less: float = 0.02
     patience: float = 20.0
     stepped: float = 0.0  # since when the present limit is kept
+    stepped_at: int = 0  # accepted until then
     waited: int = 0  # slots in a row that somebody had to wait for
     # What header fields said.
     announced: float = 0.0  # requests, with their window
@@ -154,6 +155,7 @@ class Count(msgspec.Struct):
     least: int
     most: int
     oldest: float  # when the first of them was sent
+    is_whole: bool  # none lies on the edge of the window
 
 
 def count(s: State, per: float, sent: float, received: float) -> Count:
@@ -170,7 +172,7 @@ def count(s: State, per: float, sent: float, received: float) -> Count:
             oldest = min(oldest, entry[0])
             if entry[0] > received - per and entry[1] <= sent:
                 least += entry[2]
-    return Count(least, most, oldest)
+    return Count(least, most, oldest, oldest > received - per)
 
 
 def remember_trip(s: State, took: float) -> None:
