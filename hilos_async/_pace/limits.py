@@ -243,12 +243,13 @@ def _is_round(requests: float) -> bool:
 
 def step(s: State, now: float) -> None:
     """Try more where it is time and demand has reached what is kept."""
-    slots.ease(s, now)
     kept_for = now - s.stepped
+    if s.waited < max(2.0, s.requests) or kept_for < max(_SOON, s.per):
+        return
+    if kept_for < 3 * slots.interval(s):
+        return
     if s.accepted - s.stepped_at < 0.95 * kept_for / slots.interval(s) - len(s.flying):
         return  # something else holds the requests back
-    if s.waited < max(2.0, s.requests) or kept_for < max(_SOON, s.per, 3 * slots.interval(s)):
-        return
     if s.requests == s.announced and s.per == s.announced_per:
         return  # what the server itself says is not tried
     if not s.sure:

@@ -17,7 +17,7 @@ nothing left within a second is lost; a request without a reply counts as under 
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -50,20 +50,23 @@ def reserve(s: State, now: float) -> float | None:
         if s.requests:
             s.next = at + slots.interval(s)
     elif s.requests:
+        if s.pad:
+            slots.ease(s, now)
         if s.learns:
             limits.step(s, now)
-        else:
-            slots.ease(s, now)
         at = max(slots.next_slot(s, now), s.until)
     elif s.learns:
-        if len(s.flying) + len(s.reserved) >= _at_once(s):
+        at_once = _at_once(s)
+        if len(s.flying) + len(s.reserved) >= at_once:
             return None
         at = max(now, s.next)
-        trip = slots.trip(s)
-        s.next = at + (min(trip / _at_once(s), 1 / _FIRST_RATE) if trip else 1 / _FIRST_RATE)
+        s.next = at + min((slots.trip(s) or 1.0) / at_once, 1 / _FIRST_RATE)
     else:
         return s.until
-    insort(s.reserved, at)
+    if s.reserved:
+        insort(s.reserved, at)
+    else:
+        s.reserved.append(at)
     return at
 
 
@@ -72,8 +75,9 @@ def _at_once(s: State) -> int:
     share = int(_RISKED_SHARE * s.accepted)
     if share <= _RISK:
         return _RISK
-    ahead = next((n for n in _LIKELY if n >= s.accepted), s.accepted + share)
-    return max(_RISK, min(share, ahead + _RISK - s.accepted))
+    nth = bisect_left(_LIKELY, s.accepted)
+    ahead = _LIKELY[nth] - s.accepted if nth < len(_LIKELY) else share
+    return max(_RISK, min(share, ahead + _RISK))
 
 
 def patience(s: State) -> float:
