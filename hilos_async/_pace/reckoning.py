@@ -46,7 +46,7 @@ def reserve(s: State, now: float) -> float | None:
         if s.learns and now >= s.until:
             limits.conclude(s, now, None)
         at = max(now, s.until, s.next)
-        s.probe = at
+        s.probe, s.probe_left = at, False
         if s.requests:
             s.next = at + slots.interval(s)
     elif s.requests:

@@ -78,7 +78,7 @@ def left(s: State, at: float) -> None:
         del s.reserved[max(0, bisect_right(s.reserved, at) - 1)]
     insort(s.flying, at)
     if s.probing:
-        s.probe = at
+        s.probe, s.probe_left = at, True
     if not s.first:
         s.first = at
     if s.requests and (s.pad or not s.sure):
@@ -102,7 +102,7 @@ def forget_lost(s: State, now: float) -> None:
         del s.reserved[0]
     while s.flying and s.flying[0] < now - max(_SILENT, s.per):
         del s.flying[0]
-    if s.probe and s.probe < now - (_SILENT if s.flying else _UNUSED):
+    if s.probe and s.probe < now - (_SILENT if s.probe_left else _UNUSED):
         s.probe = 0.0
 
 
