@@ -148,8 +148,7 @@ local function replied(reply)
   take_nearest(s.flying, reply.sent)
   if reply.verdict == 'accepted' then remember_trip(reply.received - reply.sent) end
   if s.requests > 0 and (reply.verdict == 'accepted' or reply.verdict == 'failed') then
-    local share = s.pad > 0 and LATEST_IF_REFUSED or LATEST
-    insort(s.replies, min(reply.received, reply.sent + trip() + share * s.per))
+    insort(s.replies, min(reply.received, reply.sent + trip() + LATEST * s.per))
     while #s.replies > bound_of(s.requests) do remove(s.replies, 1) end
   end
 end

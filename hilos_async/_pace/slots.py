@@ -23,10 +23,8 @@ PADS: Final = (0.004, 0.02, 0.05, 0.1)
 _A_LITTLE_MORE: Final = 1 + PADS[0] / 2  # than a window
 _EASES_AFTER: Final = 60.0  # seconds without a refusal until one padding less holds
 _LONGEST_EASE: Final = 6
-# The share of a window that a slow reply may push a later request back by: most are slow because the
-# server works. After a refusal although the limit was kept, it may have been the network.
-_LATEST: Final = 0.025
-_LATEST_IF_REFUSED: Final = 0.5
+# The share of a window that one slow reply may push a later request back by.
+_LATEST: Final = 0.5
 # A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
 _CATCH_UP: Final = 0.005
 _CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
@@ -93,8 +91,7 @@ def replied(s: State, reply: Reply) -> None:
     if reply.verdict == "accepted":  # a refusal is faster: nobody worked on it
         state.remember_trip(s, reply.received - reply.sent)
     if s.requests and reply.verdict in ("accepted", "failed"):
-        share = _LATEST_IF_REFUSED if s.pad else _LATEST
-        latest = reply.sent + trip(s) + share * s.per
+        latest = reply.sent + trip(s) + _LATEST * s.per
         insort(s.replies, min(reply.received, latest))
         del s.replies[: -_bound(s.requests)]
 
