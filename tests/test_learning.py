@@ -96,7 +96,6 @@ class Talk:
             self.accept()
         return self.kept
 
-
     def changes(self) -> tuple[float, RateLimit]:
         """Use every slot, all accepted, until another limit is kept: after how long, and which."""
         began, kept = self.now, self.limit

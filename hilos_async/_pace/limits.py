@@ -286,6 +286,4 @@ def hear(s: State, quota: Quota, *, refused: bool) -> bool:
     if refused:
         s.trusts_remaining = s.trusts_remaining and not quota.remaining
         return False
-    return bool(
-        s.requests == 0 and s.trusts_remaining and quota.remaining == 0 and quota.reset
-    )
+    return bool(s.requests == 0 and s.trusts_remaining and quota.remaining == 0 and quota.reset)

@@ -131,9 +131,7 @@ def _refuse(s: State, reply: Reply, spread: float) -> None:
             s.refused.last = reply.sent
         elif not s.probing or s.since:
             # A refused probe teaches nothing: nothing was accepted since the last time.
-            s.refused = Refusal(
-                reply.sent, reply.received, reply.retry_after, reply.sent, s.since
-            )
+            s.refused = Refusal(reply.sent, reply.received, reply.retry_after, reply.sent, s.since)
     slots.pause(s, reply, spread)
     if s.refused is not None:
         s.refused.pause = s.until - s.refused.received

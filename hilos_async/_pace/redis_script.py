@@ -77,7 +77,9 @@ def quota_fields(quota: Quota | None) -> dict[str, float] | None:
     """What is known of a quota: JSON's null is no nil in Lua."""
     if quota is None:
         return None
-    return {name: value for name, value in msgspec.structs.asdict(quota).items() if value is not None}
+    return {
+        name: value for name, value in msgspec.structs.asdict(quota).items() if value is not None
+    }
 
 
 class Report(msgspec.Struct, omit_defaults=True):

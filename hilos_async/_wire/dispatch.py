@@ -154,7 +154,9 @@ class Dispatch:
             call.repeated, call.delay = True, 0.0
             return None
         if isinstance(error, StatusError):
-            call.repeated = False  # it got through; in a pause that follows, connections may be closed
+            call.repeated = (
+                False  # it got through; in a pause that follows, connections may be closed
+            )
         if is_refusal(error):
             call.delay = 0.0  # the pause is everybody's
             return "refused" if isinstance(error, RateLimitError) else "busy"
@@ -163,7 +165,9 @@ class Dispatch:
             return "refused"
         if not is_transient(error):
             if isinstance(error, AuthenticationError) and call.caller.stopped is None:
-                _log.key_refused(call.path, call.id, error)  # once for a batch: it is stopped by that
+                _log.key_refused(
+                    call.path, call.id, error
+                )  # once for a batch: it is stopped by that
             return "accepted"
         call.failures += 1
         call.delay = call.bounds.retry.backoff(call.failures)
