@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from hilos_async import FlowExecution, HilosSession
+    from hilos_async import HilosSession
     from hilos_async._many.source import Ids
+
+    Way = Callable[[HilosSession, Ids, Path], Awaitable[set[UUID | str]]]
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +70,6 @@ async def exported(hilos: HilosSession, given: Ids, path: Path) -> set[UUID | st
 
 
 WAYS = [gathered, gathered_with_progress, streamed, waited_for, exported]
-Way = "Callable[[HilosSession, Ids, Path], Awaitable[set[UUID | str]]]"
 ALL_WAYS = pytest.mark.parametrize("way", WAYS)
 
 
@@ -279,7 +280,7 @@ async def in_a_scope() -> AsyncIterator[UUID]:
 
 
 def in_a_plain_scope() -> Iterator[UUID]:
-    with anyio.CancelScope(), anyio.fail_after(60):
+    with anyio.CancelScope():  # noqa: ASYNC100 - nothing in it waits
         yield from IDS
 
 

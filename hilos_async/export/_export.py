@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
+from hilos_async import _checks
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
@@ -105,6 +106,7 @@ async def export_executions(
     another suffix or an unknown time zone, ``TypeError`` for ids that are no iterable of ids, and
     ``ImportError`` where the extra is missing, all before anything is asked.
     """
+    _checks.callback("on_progress", on_progress)
     output = checked_output(path)
     zone = _tables.zone_of(tz)
     keys = await _keys(ids)
@@ -216,16 +218,15 @@ class _Run:
 
         def tell(lookup: Lookup | None) -> None:
             if on_progress is not None:
-                on_progress(
-                    ExportProgress(
-                        done=done,
-                        failed=failed,
-                        total=len(keys),
-                        elapsed=anyio.current_time() - started,
-                        there=len(self._keys) - len(keys),
-                        lookup=lookup,
-                    )
+                progress = ExportProgress(
+                    done=done,
+                    failed=failed,
+                    total=len(keys),
+                    elapsed=anyio.current_time() - started,
+                    there=len(self._keys) - len(keys),
+                    lookup=lookup,
                 )
+                _checks.ignored("on_progress", on_progress(progress))
 
         tell(None)
         ids: Iterator[UUID | str] = map(id_of, keys)
