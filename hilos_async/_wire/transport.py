@@ -147,14 +147,17 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending) -> aiohttp.ClientSession:
-        """The aiohttp session for a request that must not be sent twice.
+    def _open_for(self, call: Call[Any]) -> aiohttp.ClientSession:
+        """The aiohttp session for that request.
 
-        A kept connection may be closed already, and whether the request arrived would be unknown: it
-        gets a new one. A given session decides about its connections itself.
+        One that must not be sent twice, and one that has just met a closed connection, gets a new
+        connection: a kept one may be closed as well, and whether the request arrived would be unknown. A
+        given session decides about its connections itself.
         """
         session = self.open()
-        if sending.method == "GET" or self._given is not None:
+        must_be_new = call.is_stale or call.method != "GET"
+        call.is_stale = False
+        if not must_be_new or self._given is not None:
             return session
         if self._fresh is None:
             self._fresh = self._new_session(_Connector(limit=0, force_close=True))
@@ -191,7 +194,7 @@ class Transport:
         body could not be read. Raises ``TransportError``, ``AttemptTimeoutError``,
         ``ResponseTooLargeError`` or ``SessionClosedError``.
         """
-        session = self.open() if call.sending is None else self._open_for(call.sending)
+        session = self._open_for(call)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
