@@ -13,6 +13,7 @@
       ResponseTooLargeError     a reply over max_response_bytes
       DeadlineExceededError     the lookup's or the batch's timeout ran out; the last error is chained
       SessionClosedError        the session was closed
+      UnstableListError         a list changed faster than its pages can be read
       InvalidIdError            not a UUID; also a ValueError; raised before any request
 
 Did they reply? Was the reply bad? Or is it the caller's own mistake? The three answers are three
@@ -180,6 +181,10 @@ class DeadlineExceededError(HilosError):
 
 class SessionClosedError(HilosError):
     """The session was closed, before the lookup or under it."""
+
+
+class UnstableListError(HilosError):
+    """A list lost rows faster than its pages can be read: the walk ends rather than skip one."""
 
 
 class InvalidIdError(HilosError, ValueError):
