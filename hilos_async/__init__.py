@@ -1,8 +1,8 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
-from hilos_async._many.batch import ExecutionBatch, Progress
+from hilos_async._many.batch import Batch, ExecutionBatch, Progress
 from hilos_async._many.pages import Listing
-from hilos_async._many.stream import Lookup, Stream
+from hilos_async._many.stream import Failed, Fetched, Lookup, Stream
 from hilos_async._many.summary import Summary, SummaryRow
 from hilos_async._many.watch import Change
 from hilos_async._pace.pacer import Pace, Pacer, Quota, RateLimit, Reply
@@ -34,6 +34,7 @@ from hilos_async.errors import (
     HilosError,
     InvalidIdError,
     NotFoundError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitError,
     ResponseTooLargeError,
@@ -67,6 +68,7 @@ from hilos_async.session import HilosSession
 __all__ = [
     "AttemptTimeoutError",
     "AuthenticationError",
+    "Batch",
     "Change",
     "Channel",
     "ChannelProvider",
@@ -86,6 +88,8 @@ __all__ = [
     "ExecutionSource",
     "ExecutionStep",
     "ExecutionType",
+    "Failed",
+    "Fetched",
     "Flow",
     "FlowExecution",
     "FlowExecutionContactStatus",
@@ -102,6 +106,7 @@ __all__ = [
     "MessageStatus",
     "NewContact",
     "NotFoundError",
+    "OutcomeUnknownError",
     "Pace",
     "Pacer",
     "Page",

@@ -9,6 +9,7 @@ been given.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Final, Generic, Self
 
 from hilos_async import _checks
 from hilos_async._api.lists import Page, R
-from hilos_async._many.fanout import in_tasks
 from hilos_async._many.stream import Stream
+from hilos_async._many.tasks import tasks
 from hilos_async.errors import NotFoundError, UnstableListError
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from hilos_async._many.stream import Feed
 
     Ask = Callable[[int], Awaitable[Page[R]]]
 
@@ -189,14 +192,11 @@ class _Rows(Generic[R]):
 
 @contextlib.asynccontextmanager
 async def _ahead(ask: Ask[R], ahead: int) -> AsyncGenerator[AsyncIterator[R], None]:
-    async def run(stream: Stream[Page[R]]) -> None:
-        await _walk_in_lots(ask, ahead, stream)
-
-    async with Stream(run, ahead) as pages:
+    async with Stream(functools.partial(_walk_in_lots, ask, ahead), ahead) as pages:
         yield _Rows(pages)
 
 
-async def _walk_in_lots(ask: Ask[R], ahead: int, stream: Stream[Page[R]]) -> None:
+async def _walk_in_lots(ask: Ask[R], ahead: int, feed: Feed[Page[R]]) -> None:
     """Walk the list with several pages asked for at once, where the list stands still.
 
     Nobody knows in which order a server reads requests that are under way together: a row that is
@@ -207,8 +207,8 @@ async def _walk_in_lots(ask: Ask[R], ahead: int, stream: Stream[Page[R]]) -> Non
 
     async def give(page: Page[R] | None) -> None:
         if page is not None:
-            await stream.room.acquire()
-            stream.deliver(page)
+            await feed.room.acquire()
+            feed.deliver(page)
 
     walk = _Walk(ask)
     before = await ask(1)
@@ -233,14 +233,14 @@ async def _walk_in_lots(ask: Ask[R], ahead: int, stream: Stream[Page[R]]) -> Non
 async def _at_once(ask: Ask[R], numbers: range) -> list[Page[R]]:
     """Those of the pages that are there, asked for together."""
     pages: dict[int, Page[R]] = {}
-    waiting = iter(numbers)
 
-    async def work() -> None:
-        for number in waiting:
-            with contextlib.suppress(NotFoundError):
-                pages[number] = await ask(number)
+    async def read(number: int) -> None:
+        with contextlib.suppress(NotFoundError):
+            pages[number] = await ask(number)
 
-    await in_tasks(work, len(numbers))
+    async with tasks() as start:
+        for number in numbers:
+            start(read, number)
     return [pages[number] for number in numbers if number in pages]
 
 
