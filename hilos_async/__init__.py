@@ -1,6 +1,6 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
-from hilos_async._many.batch import Batch, ExecutionBatch, Progress
+from hilos_async._many.batch import Batch, ContactBatch, ExecutionBatch, Progress
 from hilos_async._many.pages import Listing
 from hilos_async._many.stream import Failed, Fetched, Lookup, Stream
 from hilos_async._many.summary import Summary, SummaryRow
@@ -8,6 +8,7 @@ from hilos_async._many.watch import Change
 from hilos_async._pace.pacer import Pace, Pacer, Quota, RateLimit, Reply
 from hilos_async._version import __version__
 from hilos_async._wire.gate import Stats
+from hilos_async._wire.raw import Response
 from hilos_async._wire.retry import RetryPolicy
 from hilos_async.enums import (
     ChannelProvider,
@@ -76,6 +77,7 @@ __all__ = [
     "ChannelType",
     "Comparison",
     "Contact",
+    "ContactBatch",
     "ContactFilter",
     "ContactNote",
     "ContactTag",
@@ -116,6 +118,7 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "Reply",
+    "Response",
     "ResponseTooLargeError",
     "RetryPolicy",
     "RunContact",

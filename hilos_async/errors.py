@@ -248,4 +248,4 @@ class OutcomeUnknownError(HilosError):
 
 
 class InvalidIdError(HilosError, ValueError):
-    """What was given as an execution's id is no UUID; nothing was sent."""
+    """What was given as an id is no UUID; nothing was sent."""

@@ -24,7 +24,8 @@ from hilos_async import (
     NewContact,
     RunContact,
 )
-from hilos_async._api.lists import read_page
+from hilos_async._api.endpoints import EXECUTION_CONTACTS, EXECUTIONS
+from hilos_async._api.replies import Reader
 from hilos_async._api.runs import run_body
 from tests import contract_lists as lists
 
@@ -97,7 +98,7 @@ def test_contacts_decode_and_come_back_equal(raw: dict[str, JSON]) -> None:
 )
 @settings(max_examples=100)
 def test_pages_decode_and_next_is_a_yes_or_a_no(raw: dict[str, JSON]) -> None:
-    page = read_page(json.dumps(raw).encode(), ExecutionContact, 7)
+    page = Reader(EXECUTION_CONTACTS).read(200, json.dumps(raw).encode(), "rows", None).page(7)
     assert (page.number, page.count) == (7, raw.get("count", 0))
     assert page.has_next is bool(raw.get("next"))
     rows = raw.get("results", [])
@@ -110,7 +111,8 @@ def test_pages_decode_and_next_is_a_yes_or_a_no(raw: dict[str, JSON]) -> None:
 @given(deployments.flatmap(lambda native: lists.brief(native=native, run=False, with_id=True)))
 @settings(max_examples=50)
 def test_a_page_of_executions_decodes(raw: dict[str, JSON]) -> None:
-    page = read_page(json.dumps({"count": 1, "results": [raw]}).encode(), ExecutionBrief, 1)
+    body = json.dumps({"count": 1, "results": [raw]}).encode()
+    page = Reader(EXECUTIONS).read(200, body, "rows", None).page(1)
     assert page.results == (ExecutionBrief.from_json(json.dumps(raw)),)
 
 
@@ -124,9 +126,9 @@ def test_the_two_names_of_the_reason_are_one() -> None:
 
 def test_a_row_without_an_id_is_refused_with_its_place() -> None:
     rows: list[JSON] = [{"execute_for": "ALL", "id": str(ID)}, {"execute_for": "ALL"}]
-    with pytest.raises(DecodeError, match="id") as caught:
-        read_page(json.dumps({"count": 2, "results": rows}).encode(), ExecutionBrief, 1)
-    assert caught.value.path == "$.results[1].id"
+    body = json.dumps({"count": 2, "results": rows}).encode()
+    with pytest.raises(DecodeError, match=r"`results\[1\]` has no `id`"):
+        Reader(EXECUTIONS).read(200, body, "rows", None)
 
 
 @pytest.mark.parametrize(

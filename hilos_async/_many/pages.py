@@ -46,8 +46,9 @@ class Listing(Generic[R]):
     lookup. A 404 past the first page is the end.
     """
 
-    def __init__(self, ask: Ask[R]) -> None:
+    def __init__(self, ask: Ask[R], ask_ahead: Ask[R] | None = None) -> None:
         self._ask = ask
+        self._ask_ahead = ask_ahead or ask  # as one of many, behind whoever wants one page
 
     def __aiter__(self) -> AsyncIterator[R]:
         return _Rows(_Walk(self._ask))
@@ -72,7 +73,7 @@ class Listing(Generic[R]):
         sends a quarter more requests for ``ahead=4``, and twice as many where the list never stands
         still. Leaving the block early cancels what is under way.
         """
-        return _ahead(self._ask, _checks.whole("ahead", ahead))
+        return _ahead(self._ask_ahead, _checks.whole("ahead", ahead))
 
 
 class _Walk(Generic[R]):

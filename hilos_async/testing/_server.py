@@ -94,6 +94,7 @@ class FakeHilos:
         for fault in self.faults:
             _must_be(Fault, fault, "faults")
         self._token = token
+        self._native = native
         self._revoked = False
         self._limiter: FakeLimiter | None = None
         self.limit = limit
@@ -135,7 +136,12 @@ class FakeHilos:
         """
         from hilos_async.session import HilosSession
 
-        given: dict[str, object] = {"token": self.token, "base_url": self.base_url, **options}
+        given: dict[str, object] = {
+            "token": self.token,
+            "base_url": self.base_url,
+            "deployment": "native" if self._native else "activecampaign",
+            **options,
+        }
         return HilosSession(**cast(dict[str, Any], given))
 
     def revoke(self) -> None:
