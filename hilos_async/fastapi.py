@@ -24,8 +24,10 @@ try:
     from fastapi.requests import HTTPConnection
     from fastapi.responses import Response, StreamingResponse
 except ImportError as error:
+    from hilos_async._extras import install_command
+
     raise ImportError(
-        "hilos_async.fastapi needs FastAPI: install the extra, pip install 'hilos-async[fastapi]'"
+        f"hilos_async.fastapi needs FastAPI: install the extra, {install_command('fastapi')}"
     ) from error
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from hilos_async import (
     NotFoundError,
     RetryPolicy,
 )
+from hilos_async._extras import install_command
 from hilos_async.fastapi import (
     HilosDep,
     hilos_lifespan,
@@ -546,4 +547,4 @@ def test_without_fastapi_the_import_says_what_to_install() -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert "ImportError: hilos_async.fastapi needs FastAPI" in ran.stderr
-    assert "pip install 'hilos-async[fastapi]'" in ran.stderr
+    assert f"install the extra, {install_command('fastapi')}" in ran.stderr
