@@ -185,7 +185,7 @@ def test_the_readme_holds_both_commands_on_one_line_each() -> None:
         assert f"\npython3 -m venv .venv && {rest}\n" in readme
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=str)
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md")], ids=str)
 def test_a_link_into_the_repository_leads_somewhere(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
