@@ -115,7 +115,11 @@ def _try_the_readme(session: nox.Session, source: Path) -> None:
     session.chdir(source)
     lines = Path("README.md").read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if line.startswith("python3 -m venv .venv && ")]
-    part = session.posargs or ["tests/test_docs.py", "-k", "readme or repository or navigation or room"]
+    part = session.posargs or [
+        "tests/test_docs.py",
+        "-k",
+        "readme or repository or navigation or room",
+    ]
     for command in commands:
         argument = f" -- {shlex.join(part)}" if command.endswith("nox -s tests") else ""
         session.run("bash", "-euo", "pipefail", "-c", command + argument, external=True)

@@ -28,6 +28,7 @@ PYTHON = [block for block in blocks("python") if block not in TUTORIAL]
 CONSOLE = [block for block in blocks("console") if block not in TUTORIAL]
 PATIENCE = 60.0
 PACKAGE = ROOT / "hilos_async"
+REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.fixture
@@ -170,10 +171,24 @@ def public_names() -> list[str]:
     return [name for name in names if not name.endswith(".__version__")]
 
 
+def described(page: Path) -> list[str]:
+    """The names that a page of the reference describes."""
+    return re.findall(r"^::: (hilos_async\.[\w.]+)$", page.read_text(encoding="utf-8"), re.M)
+
+
 def test_the_reference_has_every_public_name_once() -> None:
+    names = [name for page in REFERENCE.glob("*.md") for name in described(page)]
+    assert sorted(names) == sorted(public_names())
+
+
+def test_the_list_of_all_names_leads_to_the_page_of_each() -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    described = re.findall(r"^::: (hilos_async\.[\w.]+)$", page, re.M)
-    assert sorted(described) == sorted(public_names())
+    rows = re.findall(r"^\| \[[^]]+\]\(reference/([\w-]+\.md)\) \| (.*) \|$", page, re.M)
+    listed = {name: re.findall(r"`(\w+)`", names) for name, names in rows}
+    there = {path.name: described(path) for path in REFERENCE.glob("*.md")}
+    assert listed == {
+        page: [name.rpartition(".")[2] for name in names] for page, names in there.items()
+    }
 
 
 def test_the_readme_holds_both_commands_on_one_line_each() -> None:
@@ -195,7 +210,8 @@ def test_a_link_into_the_repository_leads_somewhere(path: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     # mkdocs warns of a page that is missing there; this says so without building the site.
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert {path.name for path in PAGES[1:]} <= set(re.findall(r"[\w-]+\.md", nav))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]}
+    assert pages == set(re.findall(r"[\w/-]+\.md", nav))
 
 
 # --- the rooms, as CONTRIBUTING.md lists them
