@@ -60,10 +60,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types with mypy and with pyright."""
+    """Check the types with mypy and with pyright, those of the examples on the pages too."""
     install(session, "typing", "--editable", f".[{EXTRAS}]")
+    written = Path(session.create_tmp(), "pages")
+    session.run("python", "-m", "tests.written_blocks", str(written))
     session.run("mypy")
+    session.run("mypy", str(written))
     session.run("pyright", "--warnings")
+    session.run("pyright", "--warnings", "--project", str(written))
 
 
 @nox.session
@@ -75,9 +79,9 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build sdist and wheel into dist/, and try both as a user would, each in an environment of its own.
+    """Build sdist and wheel into dist/, and try both as a user would, each in an empty environment.
 
-    Of the suite, the sdist runs what reads the repository's files; `nox -s build -- tests` runs all of it.
+    From the sdist, only the tests run that read its files; `nox -s build -- tests` runs all of them.
     """
     install(session, "build")
     shutil.rmtree("dist", ignore_errors=True)

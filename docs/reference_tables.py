@@ -1,8 +1,8 @@
 """Arguments and fields as tables in the reference: an extension of griffe, which reads the source.
 
-Docstrings here are prose. What a sentence or a list item that begins with ````name```` says goes into that
-argument's row; what concerns several at once stays prose. The rows are handed on as the sections `Args:`
-and `Attributes:`, which mkdocstrings makes tables of.
+Docstrings here are prose. A sentence or a list item that begins with a name in backticks goes into the
+row of that argument; what concerns several at once stays prose. The rows are handed on as the sections
+`Args:` and `Attributes:`, which mkdocstrings makes tables of.
 """
 
 from __future__ import annotations
@@ -120,11 +120,12 @@ def _take(text: str, names: set[str], said: dict[str, str], *, is_list: bool) ->
         found = _NAME.findall(led[1]) if led else []
         is_alone = is_list or not led or led[2] or not names & set(_NAME.findall(led[3]))
         if led and is_alone and names.issuperset(found):
-            subjects, sentence = found, led[3]
+            subjects = found
         elif not is_list:  # in a list item, further sentences are about the same name
             subjects = []
+        words = (led[3] if led and subjects == found else sentence).split()
+        for name in subjects:
+            said[name] = " ".join(filter(None, [said.get(name), *words]))
         if not subjects:
             rest.append(sentence)
-        for name in subjects:
-            said[name] = " ".join(filter(None, [said.get(name), *sentence.split()]))
     return " ".join(rest)

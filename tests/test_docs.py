@@ -63,15 +63,8 @@ def is_pytest(block: Block) -> bool:
     return "def test_" in block.text
 
 
-def title(block: Block) -> str | None:
-    """The name of the file that a page says a block is."""
-    fence = block.path.read_text(encoding="utf-8").splitlines()[block.line - 2]
-    found = re.search(r'title="([^"]+)"', fence)
-    return found[1] if found else None
-
-
 def conftests(page: Path) -> list[str]:
-    return [b.text for b in PYTHON if b.path == page and title(b) == "conftest.py"]
+    return [b.text for b in PYTHON if b.path == page and b.title == "conftest.py"]
 
 
 async def shell(command: str) -> str:
@@ -139,7 +132,7 @@ async def test_the_tutorial_works_from_top_to_bottom_in_one_directory(fake: Fake
         if not block.is_run:
             continue
         if block.language == "python":
-            name = title(block)
+            name = block.title
             assert name, f"{block} has no title: where is a reader to save it?"
             await anyio.Path(name).write_text(block.text, encoding="utf-8")
             continue
