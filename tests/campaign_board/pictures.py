@@ -15,12 +15,12 @@ from tests.markdown_blocks import ROOT
 ASSETS = ROOT / "docs" / "assets"
 
 
-def _photograph(window: Browser, name: str, width: int, **features: str) -> None:
+def _photograph(window: Browser, name: str, width: int, most: int, **features: str) -> None:
     window.prefers(reduced_motion="reduce", **features)
     window.sized(width, 100)
     height = window.run("return document.documentElement.scrollHeight")
     assert isinstance(height, int)
-    window.sized(width, min(height, 1_000), scale=1.5)
+    window.sized(width, min(height, most), scale=1.5)
     window.driver.save_screenshot(str(ASSETS / f"campaign-board-{name}.png"))
 
 
@@ -54,9 +54,9 @@ def main() -> None:
             moment += 150
             enough = fake.requests + len(ids)
             window.wait_for(lambda: fake.requests >= enough, "all to be asked again")  # noqa: B023
-        _photograph(window, "light", 1_080, color_scheme="light")
-        _photograph(window, "dark", 1_080, color_scheme="dark")
-        _photograph(window, "phone", 360, color_scheme="dark")
+        _photograph(window, "light", 1_080, 700, color_scheme="light")
+        _photograph(window, "dark", 1_080, 700, color_scheme="dark")
+        _photograph(window, "phone", 360, 1_000, color_scheme="dark")
 
 
 if __name__ == "__main__":
