@@ -76,7 +76,7 @@ def draw(results: Results) -> str:
                 results,
                 kept,
                 "KB of memory for a kept result: shorter is better",
-                "dark: 40 campaigns; pale: every flow another",
+                "strong: 40 campaigns; weak: every flow another",
                 "{:.1f}",
             ),
             "</svg>",

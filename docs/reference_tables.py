@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?<!`)`{1,2}(\w+)`{1,2}(?!`)")
 _LED = re.compile(r"(?:- )?(`+\w+`+(?:(?:, | and )`+\w+`+)*)(:|(?= )) ?(.*)", re.S)
+_CLAUSE = re.compile(r"[,;]? and (?=`+\w+`+ )|[,;]\s+(?=`+\w+`+ )")  # "`a` is …, `b` the …"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
 
@@ -90,10 +91,10 @@ def _tabulate(
 
 def _elsewhere(name: str, said: dict[str, str], text: str) -> str:
     """Where a name is spoken of, if not in a row of its own."""
-    for other, words in said.items():
-        if name in _NAME.findall(words):
-            return f"see ``{other}``"
-    return "see above" if name in _NAME.findall(text) else ""
+    if name in _NAME.findall(text):
+        return "see above"
+    found = [other for other, words in said.items() if name in _NAME.findall(words)]
+    return f"see ``{found[0]}``" if found else ""
 
 
 def _taken_out(text: str, names: set[str]) -> tuple[dict[str, str], str]:
@@ -116,16 +117,27 @@ def _take(text: str, names: set[str], said: dict[str, str], *, is_list: bool) ->
     rest: list[str] = []
     subjects: list[str] = []
     for sentence in _SENTENCE.split(text):
-        led = _LED.match(sentence)
-        found = _NAME.findall(led[1]) if led else []
-        is_alone = is_list or not led or led[2] or not names & set(_NAME.findall(led[3]))
-        if led and is_alone and names.issuperset(found):
-            subjects = found
-        elif not is_list:  # in a list item, further sentences are about the same name
-            subjects = []
-        words = (led[3] if led and subjects == found else sentence).split()
-        for name in subjects:
-            said[name] = " ".join(filter(None, [said.get(name), *words]))
-        if not subjects:
-            rest.append(sentence)
+        whole, parts = [sentence], _CLAUSE.split(sentence)
+        for clauses in [whole] if is_list else [whole, parts]:
+            read = [_read(clause, names, alone=not is_list) for clause in clauses]
+            if all(found for found, _ in read):
+                break
+        else:
+            read = [(subjects, sentence)] if is_list else [([], sentence)]
+        for subjects, words in read:
+            for name in subjects:
+                said[name] = " ".join(filter(None, [said.get(name), *words.split()]))
+            if not subjects:
+                rest.append(words)
     return " ".join(rest)
+
+
+def _read(clause: str, names: set[str], *, alone: bool) -> tuple[list[str], str]:
+    """The names that a clause begins with and what it says of them; no names if it is not so."""
+    led = _LED.match(clause)
+    found = _NAME.findall(led[1]) if led else []
+    if led is None or not names.issuperset(found):
+        return [], clause
+    if alone and not led[2] and (names - set(found)) & set(_NAME.findall(led[3])):
+        return [], clause
+    return found, re.sub(r"\Ais ", "", led[3])
