@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAME = re.compile(r"(?<!`)`{1,2}(\w+)`{1,2}(?!`)")
-_LED = re.compile(r"(?:- )?(`+\w+`+(?:(?:, | and )`+\w+`+)*)(:|(?= )) ?(.*)", re.S)
-_CLAUSE = re.compile(r"[,;]? and (?=`+\w+`+ )|[,;]\s+(?=`+\w+`+ )")  # "`a` is …, `b` the …"
+_LED = re.compile(r"(?:- )?(`+\w+`+(?:(?:, | and )`+\w+`+)*)(:|(?=\s))\s?(.*)", re.S)
+_CLAUSE = re.compile(r"[,;]? and (?=`+\w+`+\s)|[,;]\s+(?=`+\w+`+\s)")  # "`a` is …, `b` the …"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 
 
