@@ -200,6 +200,26 @@ def test_a_link_into_the_repository_leads_somewhere(path: Path) -> None:
         assert (ROOT / target).exists(), f"{path.name} links to {target}"
 
 
+def test_what_the_readme_links_to_can_be_read_without_the_site() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {ROOT / name for name in re.findall(r"\]\(([\w/-]+\.md)\)", readme)}
+    assert len(linked) > 10
+    for path in linked:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        said = [
+            line for line in lines if not re.match(r"(:::|--8<--|    options:|---)", line.strip())
+        ]
+        assert len("".join(said)) > 500, f"{path.name} is only made by the site"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_has_no_markup_that_only_the_site_understands(path: Path) -> None:
+    """Notes are paragraphs, tabs headings, and what is folded is `<details>`: a forge shows these too."""
+    page = path.read_text(encoding="utf-8")
+    assert re.findall(r"^(?:!!!|\?\?\?|===) .*$", page, re.M) == []
+    assert re.findall(r"\]\([^)]*\)\{.*$|#only-(?:light|dark)", page, re.M) == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     # mkdocs warns of a page that is missing there; this says so without building the site.
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
