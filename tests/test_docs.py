@@ -214,7 +214,7 @@ def test_what_the_readme_links_to_can_be_read_without_the_site() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_page_has_no_markup_that_only_the_site_understands(path: Path) -> None:
-    """Notes are paragraphs, tabs headings, and what is folded is `<details>`: a forge shows these too."""
+    """Notes are paragraphs, tabs headings, folded text is `<details>`: a forge shows these too."""
     page = path.read_text(encoding="utf-8")
     assert re.findall(r"^(?:!!!|\?\?\?|===) .*$", page, re.M) == []
     assert re.findall(r"\]\([^)]*\)\{.*$|#only-(?:light|dark)", page, re.M) == []
