@@ -77,7 +77,7 @@ def test_it_answers_from_memory_and_a_restart_costs_nothing(
         assert known(client) == there
         assert client.get("/campaigns").json()["as_of"] is not None
     assert fake_hilos.asked[UUID(COMPLETED)] == 1, "what has ended is not asked again"
-    assert len(Path("campaigns.ndjson").read_bytes().splitlines()) == 2
+    assert len(Path("kept.ndjson").read_bytes().splitlines()) == 2
 
 
 def test_session_of_gives_each_session_while_the_lifespan_is_open_and_no_other(
