@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,7 @@ class Card:
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(ROOT / "docs")
-    from reference_tables import Tables
-
-    extensions = griffe.load_extensions(Tables)
+    extensions = griffe.load_extensions(importlib.import_module("reference_tables").Tables)
     with griffe.temporary_visited_package(
         "shop", {"__init__.py": SOURCE}, extensions=extensions
     ) as package:
