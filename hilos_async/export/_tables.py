@@ -203,8 +203,10 @@ def need_excel() -> None:
     try:
         importlib.import_module("xlsxwriter")
     except ImportError as error:
+        from hilos_async._extras import install_command
+
         raise ImportError(
-            "an .xlsx file needs xlsxwriter: install the extra, pip install 'hilos-async[excel]', or "
+            f"an .xlsx file needs xlsxwriter: install the extra, {install_command('excel')}, or "
             "write a .csv"
         ) from error
 
