@@ -51,12 +51,13 @@ class _Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code, as ``hilos --help`` lists them."""
     try:
-        _show.prepare()
-        return _run(_parser(), argv)
-    except _show.CommandError as error:
-        if error.message:
-            _show.message(error.message)
-        return error.code
+        try:
+            _show.prepare()
+            return _run(_parser(), argv)
+        except _show.CommandError as error:
+            if error.message:
+                _show.message(error.message)
+            return error.code
     except KeyboardInterrupt:
         _show.end_line()
         return _show.INTERRUPTED

@@ -6,12 +6,11 @@ exist, so the answer of an API that is well is a 404 in the API's own words.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from hilos_async._wire.retry import RetryPolicy
-from hilos_async.cli import _meter, _show
+from hilos_async.cli import _interrupt, _meter, _show
 from hilos_async.cli._connection import Connection, connect
 from hilos_async.cli._show import REFUSED, UNREACHABLE
 from hilos_async.errors import (
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     connection = connect(options, retry=RetryPolicy(attempts=2), attempt_timeout=10.0)
     _show.paragraph("URL  ", f"{connection.url} (from {connection.url_from})")
     _show.paragraph("key  ", f"from {connection.key_from}")
-    error = asyncio.run(_ask(connection.session, options.timeout or _TIMEOUT))
+    error = _interrupt.run(_ask(connection.session, options.timeout or _TIMEOUT))
     code, words = verdict(error, connection)
     _show.paragraph("bad  " if code else "good ", words)
     return code

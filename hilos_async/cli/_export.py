@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilos_async.cli import _connection, _executions, _ids, _meter, _show
+from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, CommandError
 from hilos_async.errors import AuthenticationError
 from hilos_async.export import ExportError, export_executions
@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
     ).session
     work = _Work(records_of(output))
     ids: Iterable[UUID | str] = _ids.in_file(options.file)
-    if options.file == "-":
+    if not Path(options.file).is_file():
         ids = list(ids)  # here and not in the loop, where Ctrl-C would wait for the next line
     try:
-        report = asyncio.run(_export(session, ids, options, output, zone, work))
+        report = _interrupt.run(_export(session, ids, options, output, zone, work))
     except ExportError as error:
         raise CommandError(str(error), FAILED) from error
     except AuthenticationError as error:
@@ -129,11 +129,13 @@ class _Work:
     def __init__(self, records: Path) -> None:
         self._records = records
         self._there = self._done = self._total = 0
+        self._is_begun = False
         self._errors: Counter[str] = Counter()
         self._answered = False
 
     def hear(self, progress: ExportProgress) -> None:
         """Note what has come; the first time, tell what was there before."""
+        self._is_begun = True
         self._there, self._done = progress.there, progress.done
         self._total = progress.there + (progress.total or 0)
         lookup = progress.lookup
@@ -148,6 +150,11 @@ class _Work:
 
     def kept(self) -> str:
         """How far it got, and how to go on."""
+        if not self._is_begun:
+            return (
+                f"nothing has been asked yet; what is in {self._records.name} stays, and the same "
+                "command goes on from there"
+            )
         kept = self._there + self._done
         return (
             f"{kept:,} of {self._total:,} ids are in {self._records.name}; the same command goes on "

@@ -6,7 +6,6 @@ what had come when Ctrl-C or a refused key ends it early.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import time
 from datetime import UTC
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hilos_async._many.batch import Progress
 from hilos_async._many.stream import Lookup
-from hilos_async.cli import _connection, _executions, _ids, _meter, _show
+from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show
 from hilos_async.cli._show import INTERRUPTED
 from hilos_async.errors import AuthenticationError, InvalidIdError
 from hilos_async.export import Record
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     ).session
     found = _Found(ids, options.format)
     try:
-        asyncio.run(_fetch(session, found, options.timeout))
+        _interrupt.run(_fetch(session, found, options.timeout))
     except KeyboardInterrupt:
         _show.end_line()
         found.show()

@@ -6,15 +6,15 @@ written.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 
 from hilos_async._many.batch import Progress
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from hilos_async._many.fanout import Ids
     from hilos_async.session import HilosSession
+
+_T = TypeVar("_T")
 
 # Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
 _SYNCED: Final = 2.0
@@ -115,7 +117,7 @@ async def export_executions(
         with run.telling(run.path):
             stack.enter_context(locked(run.path))
             stack.callback(run.close)
-            await anyio.to_thread.run_sync(run.open)
+            await _to_its_end(run.open)
         asked = [
             key
             for key in keys
@@ -127,7 +129,7 @@ async def export_executions(
             with run.telling(run.path):
                 run.close()
         with run.telling(run.path):
-            await anyio.to_thread.run_sync(run.records.compact)
+            await _to_its_end(run.records.compact)
         if output != run.path:
             with run.telling(output):
                 await run.write_table(output, zone)
@@ -174,6 +176,27 @@ async def _keys(ids: Ids) -> dict[Key, None]:
         return keys
     finally:
         await source.aclose()
+
+
+async def _to_its_end(work: Callable[[], _T]) -> _T:
+    """Run work on a file in a thread, and go on only once it has ended, cancelled or not.
+
+    A thread cannot be stopped. Whoever left it behind would give the file's lock away while it still
+    writes. An anyio shield alone is not enough: it holds against anyio's own scopes. And the thread
+    is a future, not a task: ``asyncio.run`` cancels every task at a second Ctrl-C.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    thread = asyncio.get_running_loop().run_in_executor(None, work)
+    with anyio.CancelScope(shield=True):
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        thread.exception()  # so that nobody misses it
+        raise cancelled
+    return thread.result()
 
 
 class _Run:
@@ -251,7 +274,7 @@ class _Run:
                 tell(lookup)
                 if anyio.current_time() - synced > _SYNCED:
                     with self.telling(self.path):
-                        await anyio.to_thread.run_sync(self.records.sync)
+                        await _to_its_end(self.records.sync)
                     synced = anyio.current_time()
 
     async def write_table(self, output: Path, zone: tzinfo) -> None:
@@ -262,4 +285,4 @@ class _Run:
                 table.add(record)
                 if number % _PART == 0:
                     await anyio.lowlevel.checkpoint()
-            await anyio.to_thread.run_sync(table.finish)
+            await _to_its_end(table.finish)
