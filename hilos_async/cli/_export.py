@@ -57,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ZONE",
         help="time zone of the dates in .csv and .xlsx, e.g. America/Mexico_City (default: UTC)",
     )
+    parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="begin a .csv with a byte order mark, without which Excel takes its accents for others "
+        "(an .xlsx needs none)",
+    )
     _connection.configure_pace(parser)
 
 
@@ -92,6 +98,8 @@ def _checked(options: argparse.Namespace) -> tuple[Path, tzinfo]:
         raise CommandError(str(error), FAILED) from error
     except (ValueError, ImportError) as error:
         raise CommandError(str(error), USAGE) from error
+    if options.excel and output.suffix != ".csv":
+        raise CommandError(f"--excel is for a .csv; {output.name} needs none", USAGE)
     if options.file != "-" and Path(options.file).resolve() in (output, records_of(output)):
         raise CommandError(f"{options.file} holds the ids: choose another output", USAGE)
     return output, zone
@@ -119,6 +127,7 @@ async def _export(
                 retry_errors=options.retry_errors,
                 refresh=options.refresh,
                 tz=zone,
+                bom=options.excel,
                 on_progress=heard,
             )
 
@@ -173,6 +182,11 @@ class _Work:
                 f" (now {', '.join(f'{n:,} {kind}' for kind, n in self._errors.most_common())})"
             )
         _show.message(f"{words}; {report.asked:,} asked in this run")
+        if report.cut:
+            _show.message(
+                f"cells cut: {report.cut:,} (Excel holds no more than 32,767 characters in one; "
+                f"{self._records.name} has all of their text)"
+            )
         if report.failed > report.invalid:
             _show.message("--retry-errors asks the failed ones again")
         if report.others:

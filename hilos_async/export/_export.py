@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -39,11 +40,9 @@ _T = TypeVar("_T")
 # Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
 _SYNCED: Final = 2.0
 _PART: Final = 200  # rows of a table between two moments at which others may run, or cancel it
-_TABLES: Final[dict[str, Callable[[BinaryIO, tzinfo], _tables.Table]]] = {
-    ".csv": _tables.CSV,
-    ".xlsx": _tables.XLSX,
-}
 RECORDS: Final = ".ndjson"
+
+_log = logging.getLogger(__name__)
 
 
 class ExportProgress(Progress, frozen=True, kw_only=True):
@@ -63,7 +62,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` was written and ``records`` is its NDJSON file (the same, unless a table was asked for).
     Of ``total`` ids, each counted once, ``asked`` were asked in this run and ``failed`` have ended in
     an error, in this run or before; ``invalid`` of these are no ids. ``others`` ids were in the file
-    and not among those given; they stay.
+    and not among those given; they stay. ``cut`` cells of an ``.xlsx`` held a longer text than Excel
+    can, and end in ``[cut: N characters]``.
     """
 
     path: Path
@@ -73,6 +73,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     invalid: int
     others: int
+    cut: int = 0
 
     def __bool__(self) -> bool:
         return not self.failed
@@ -86,6 +87,7 @@ async def export_executions(
     retry_errors: bool = False,
     refresh: bool = False,
     tz: tzinfo | str = "UTC",
+    bom: bool = False,
     max_concurrency: int | None = None,
     on_progress: Callable[[ExportProgress], object] | None = None,
 ) -> ExportReport:
@@ -95,7 +97,8 @@ async def export_executions(
     "execution": {...}}`` or ``{"id": ..., "error": {"type", "message", "status"}}``, appended as they
     come. ``.csv`` and ``.xlsx`` (extra ``excel``) are made from that file, which stays beside them
     under the same name with ``.ndjson``, once it is complete: in the order of ``ids``, in one step,
-    with dates in the time zone ``tz``.
+    with dates in the time zone ``tz``. With ``bom``, a ``.csv`` begins with the byte order mark by
+    which Excel tells UTF-8.
 
     Ids that are in the file are not asked again, but for failed ones with ``retry_errors`` and those
     that have not ended with ``refresh``. Killed at any moment, it loses no more than the
@@ -105,11 +108,15 @@ async def export_executions(
     Raises ``ExportError`` for a file that cannot be written, is in use by another export or is no
     export, and tells how far it got; ``AuthenticationError`` when the key is refused;
     ``SessionClosedError``. What had come is kept then, as when it is cancelled. ``ValueError`` for
-    another suffix or an unknown time zone, ``TypeError`` for ids that are no iterable of ids, and
-    ``ImportError`` where the extra is missing, all before anything is asked.
+    another suffix, an unknown time zone, or ``bom`` for what is no ``.csv``; ``TypeError`` for ids
+    that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
+    asked.
     """
     output = checked_output(path)
     zone = _tables.zone_of(tz)
+    if bom and output.suffix != ".csv":
+        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    cut = 0
     keys = await _keys(ids)
     _tables.check_size(output, len(keys))
     run = _Run(records_of(output), keys)
@@ -132,7 +139,7 @@ async def export_executions(
             await _to_its_end(run.records.compact)
         if output != run.path:
             with run.telling(output):
-                await run.write_table(output, zone)
+                cut = await run.write_table(output, zone, bom=bom)
     return ExportReport(
         path=output,
         records=run.path,
@@ -141,6 +148,7 @@ async def export_executions(
         failed=run.records.errors_among(keys),
         invalid=sum(isinstance(key, str) for key in keys),
         others=len(run.records) - len(keys),
+        cut=cut,
     )
 
 
@@ -151,7 +159,7 @@ def checked_output(path: str | os.PathLike[str]) -> Path:
     ``ImportError`` where the extra is missing.
     """
     output = Path(path).resolve()
-    if output.suffix not in (RECORDS, *_TABLES):
+    if output.suffix not in (RECORDS, ".csv", ".xlsx"):
         raise ValueError(f"{str(path)!r} names no format: let it end in .ndjson, .csv or .xlsx")
     if output.exists() and not output.is_file():
         raise ExportError(f"{output} is no regular file", path=output)
@@ -277,12 +285,28 @@ class _Run:
                         await _to_its_end(self.records.sync)
                     synced = anyio.current_time()
 
-    async def write_table(self, output: Path, zone: tzinfo) -> None:
-        """Make the table from the records, in one step."""
+    async def write_table(self, output: Path, zone: tzinfo, *, bom: bool) -> int:
+        """Make the table from the records, in one step; how many cells did not hold their text."""
         _tables.check_size(output, len(self.records))
-        with replacing(output) as file, _TABLES[output.suffix](file, zone) as table:
+        with replacing(output) as file, _table(output, file, zone, bom=bom) as table:
             for number, record in enumerate(self.records.in_order(self._keys, also=self._keys)):
                 table.add(record)
                 if number % _PART == 0:
                     await anyio.lowlevel.checkpoint()
             await _to_its_end(table.finish)
+        if table.cut:
+            _log.warning(
+                "%s: cells cut: %d (Excel holds no more than 32,767 characters in one; %s has all of "
+                "their text)",
+                output.name,
+                table.cut,
+                self.path.name,
+                extra={"hilos_event": "cut", "hilos_cells": table.cut},
+            )
+        return table.cut
+
+
+def _table(output: Path, file: BinaryIO, zone: tzinfo, *, bom: bool) -> _tables.Table:
+    if output.suffix == ".csv":
+        return _tables.CSV(file, zone, bom=bom)
+    return _tables.XLSX(file, zone, output.with_name(f".{output.name}.hilos-spool"))

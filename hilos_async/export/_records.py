@@ -174,6 +174,7 @@ class Records:
                     self._end += len(line)
                 else:
                     self._mend(line, number)
+                    break  # what it has written is no line to be read
 
     def _index(self, line: bytes, number: int) -> None:
         try:
