@@ -11,12 +11,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilos_async._many.summary import zone_of
 from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, CommandError
 from hilos_async.errors import AuthenticationError
 from hilos_async.export import ExportError, export_executions
 from hilos_async.export._export import checked_output, records_of
-from hilos_async.export._tables import zone_of
 
 if TYPE_CHECKING:
     import argparse

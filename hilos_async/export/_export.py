@@ -21,6 +21,7 @@ import msgspec
 from hilos_async._many.batch import Progress
 from hilos_async._many.fanout import Source
 from hilos_async._many.stream import Lookup
+from hilos_async._many.summary import zone_of
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
 from hilos_async.export._files import ExportError, locked, replacing
@@ -113,7 +114,7 @@ async def export_executions(
     asked.
     """
     output = checked_output(path)
-    zone = _tables.zone_of(tz)
+    zone = zone_of(tz)
     if bom and output.suffix != ".csv":
         raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
     cut = 0

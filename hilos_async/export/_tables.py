@@ -12,11 +12,11 @@ import importlib
 import io
 import re
 import shutil
-from datetime import UTC, date, datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hilos_async._many.summary import in_zone
 from hilos_async.export._files import ExportError
 
 if TYPE_CHECKING:
@@ -82,24 +82,6 @@ def cells(record: Record) -> tuple[Cell, ...]:
     if execution is None:
         return (record.id, *_NO_CELLS, *told)
     return (record.id, *(cell(execution) for cell in _COLUMNS.values()), *told)
-
-
-def zone_of(tz: tzinfo | str) -> tzinfo:
-    """The time zone, or that of the name; ``ValueError`` for a name of none."""
-    if isinstance(tz, tzinfo):
-        return tz
-    if tz == "UTC":
-        return UTC  # also where the system has no database of time zones
-    try:
-        return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"tz={tz!r} is no time zone; one is 'America/Mexico_City'") from error
-
-
-def _in_zone(moment: datetime, zone: tzinfo) -> datetime:
-    with contextlib.suppress(OverflowError, ValueError):  # the first and the last year there is
-        return moment.astimezone(zone)
-    return moment
 
 
 class Table(Protocol):
@@ -195,7 +177,7 @@ class CSV:
 
     def _cell(self, cell: Cell) -> str | int | float | None:
         if isinstance(cell, datetime):
-            return _in_zone(cell, self._zone).isoformat()
+            return in_zone(cell, self._zone).isoformat()
         return inert(cell) if isinstance(cell, str) else cell
 
     def finish(self) -> None:
@@ -295,7 +277,7 @@ class XLSX:
             if isinstance(cell, str):
                 self._sheet.write_string(self._row, column, self._fitting(cell))
             elif isinstance(cell, datetime):
-                self._write_date(column, _in_zone(cell, self._zone))
+                self._write_date(column, in_zone(cell, self._zone))
             elif cell is not None and abs(cell) >= _EXACT:
                 self._sheet.write_string(self._row, column, str(cell))
             elif cell is not None:
