@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import zlib
 from typing import TYPE_CHECKING, Final
@@ -43,6 +44,7 @@ _UNKNOWN_HOST: Final = frozenset(
     for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL")
     if (code := getattr(socket, name, None)) is not None
 )
+_CREDENTIALS: Final = re.compile(r"//[^/\s]+@")
 _ARES_UNKNOWN_HOST: Final = frozenset({1, 4})
 
 
@@ -81,6 +83,8 @@ class Transport:
         self._executions = base_url / "flow-execution"  # no trailing slash after the id: 404
         self._key = key
         self._headers = headers
+        # aiohttp sends a session's own headers to the proxy too, and the key among them as its password.
+        self._on_request = session is not None or proxy is not None or trust_env
         self._given = session is not None
         self._session = session
         self._proxy = proxy
@@ -114,7 +118,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 connector=_Connector(limit=0),  # the gate bounds the connections
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,  # merged once, not for each request
+                headers=None if self._on_request else self._headers,  # merged once
                 trust_env=self._trust_env,
                 trace_configs=self._trace_configs,
             )
@@ -176,7 +180,7 @@ class Transport:
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         response = await session.get(
             self._executions.joinpath(str(execution_id), encoded=True),
-            headers=self._headers if self._given else None,
+            headers=self._headers if self._on_request else None,
             allow_redirects=False,  # aiohttp would send a key in another header along
             raise_for_status=False,  # a session we were given may have it on
             timeout=_NO_TIMEOUT,
@@ -210,6 +214,7 @@ class Transport:
     ) -> TransportError:
         origin = self.base_url.origin()
         words = str(error).replace(self._key, "***") or type(error).__name__
+        words = _CREDENTIALS.sub("//***@", words)
         what = f"no usable reply to flow-execution/{execution_id} from {origin}: {words}"
         if isinstance(
             error, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)
@@ -229,8 +234,11 @@ class Transport:
         return TransportError(what)
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
-        # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else _without_frames(error)
+        # A server that echoes the request as garbage puts the key into aiohttp's message, and a proxy
+        # that refuses its password has it in its URL.
+        told = f"{error} {error!r}"
+        is_secret = self._key in told or _CREDENTIALS.search(told)
+        return None if is_secret else _without_frames(error)
 
 
 def _without_frames(error: BaseException) -> BaseException:
