@@ -22,6 +22,8 @@ environment:
   HILOS_API_KEY    the API key (or HILOS_API_TOKEN); there is no option for it
   HILOS_BASE_URL   what every request begins with; --base-url and --account win
   HILOS_ACCOUNT    an ActiveCampaign account's name, if none of these is given
+  HTTPS_PROXY      the proxy to ask through; NO_PROXY lists the hosts to ask
+                   without one (this machine always is)
 
 exit codes:
   0    all is well
