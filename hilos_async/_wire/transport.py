@@ -19,7 +19,12 @@ from aiohttp.payload import BytesIOPayload
 from yarl import URL
 
 from hilos_async._wire.deadlines import Deadlines
-from hilos_async._wire.failures import broke_before_reply, transport_error, without_frames
+from hilos_async._wire.failures import (
+    CREDENTIALS,
+    broke_before_reply,
+    transport_error,
+    without_frames,
+)
 from hilos_async._wire.unpack import unpacker
 from hilos_async.errors import AttemptTimeoutError, ResponseTooLargeError, SessionClosedError
 
@@ -162,10 +167,14 @@ class Transport:
     def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         if self._trust_env and self._ask["proxy"] is None:
             self._ask["proxy"] = _environment_proxy(self.base_url)
+        # aiohttp sends a session's own headers to a proxy too, and the key among them as its password.
+        is_direct = self._ask["proxy"] is None
+        if not is_direct:
+            self._ask["headers"] = self._headers
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,  # merged once, not for each request
+            headers=self._headers if is_direct else None,  # merged once, not for each request
             trust_env=False,  # it would send a password of the netrc file along, or fail over it
             trace_configs=self._trace_configs,
         )
@@ -298,8 +307,10 @@ class Transport:
         return body.replace(self._key.encode(), b"***")
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
-        # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else without_frames(error)
+        # A server that echoes the request as garbage puts the key into aiohttp's message, and a proxy
+        # that refuses its password has it in its URL.
+        told = f"{error} {error!r}"
+        return None if self._key in told or CREDENTIALS.search(told) else without_frames(error)
 
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""
