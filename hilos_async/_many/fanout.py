@@ -1,6 +1,6 @@
 """Many lookups at once: K workers between one source of ids and one sink of outcomes.
 
-At most K tasks live, and one for an async source, however long the input is.
+At most K tasks live, and two for a source that is no collection, however long the input is.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class FanOut(Generic[T]):
             timer = asyncio.get_running_loop().call_later(left, source.stop)
         try:
             async with tasks() as start:
-                if source.is_async:
+                if source.has_reader:
                     start(source.run)
                 working = min(workers, self.count or workers)
                 for _ in range(working):
