@@ -9,6 +9,7 @@ from uuid import UUID
 
 from hilos_async import _checks
 from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
+from hilos_async._api.contacts import ExecutionContact
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
 from hilos_async._many.summary import Summary, summarize, summarize_by_flow
@@ -141,6 +142,22 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
     def summary_by_flow(self, tz: tzinfo | str = UTC) -> Summary:
         """Totals for each flow, those with the most contacts first; ``tz`` as in ``summary``."""
         return summarize_by_flow(self.executions.values(), tz)
+
+
+class ContactBatch(Batch[ExecutionContact], Model, frozen=True):
+    """What became of each id: a contact of an execution or an error, each in the order of the ids.
+
+    ``len()`` counts the ids, the truth value says whether every one of them was fetched.
+    ``batch[id]``, ``batch.get(id)`` and ``id in batch`` take an id in any spelling.
+    """
+
+    contacts: dict[UUID, ExecutionContact]
+    errors: dict[UUID | str, HilosError]
+
+    @property
+    def results(self) -> dict[UUID, ExecutionContact]:
+        """The contacts, under the name that all batches have."""
+        return self.contacts
 
 
 class Gathering(Generic[T]):

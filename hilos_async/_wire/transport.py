@@ -11,6 +11,7 @@ import io
 import os
 import time
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -74,7 +75,7 @@ class _Body(BytesIOPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        self._sending.has_begun = True
+        self._sending.begun_at = datetime.now(UTC)
         await super().write_with_length(writer, content_length)
 
 
@@ -246,7 +247,7 @@ class Transport:
         self._has_answered = True
         if 200 <= response.status < 300:
             return response.status, response.headers, body
-        return response.status, self._plain(response.headers), self.without_key(body)
+        return response.status, self.plain(response.headers), self.without_key(body)
 
     async def _send(
         self, session: aiohttp.ClientSession, path: str, sending: Sending
@@ -284,7 +285,7 @@ class Transport:
         call.is_stale = not has_begun and self._was_kept(error, call.sent)
         return transport_error(error, call.path, self.base_url.origin(), self._key)
 
-    def _plain(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def plain(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers with lower-case names, fields that came twice joined, and no key in them."""
         plain: dict[str, str] = {}
         for name, value in headers.items():

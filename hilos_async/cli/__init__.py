@@ -10,7 +10,19 @@ import argparse
 from typing import TYPE_CHECKING, Protocol
 
 from hilos_async._version import __version__
-from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _show, _watch
+from hilos_async.cli import (
+    _check,
+    _connection,
+    _contacts,
+    _demo,
+    _export,
+    _gather,
+    _get,
+    _list,
+    _run_flow,
+    _show,
+    _watch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +44,7 @@ exit codes:
        file of ids that is empty or cannot be read; nothing was sent
   3    the key was refused
   4    the API could not be reached, or did not answer sensibly
+  5    a campaign may have started all the same: look before you start it again
   130  Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)
   141  whoever read the output is gone, as in `hilos get ... | head -1`
 
@@ -78,7 +91,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hilos",
-        description="Flow executions of the Hilos WhatsApp platform: look them up, a few or many.",
+        description="Flow executions of the Hilos WhatsApp platform: start, list, look up, export.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -104,5 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     add(_check, "check")
     add(_gather, "gather")
     add(_watch, "watch")
+    add(_list, "list")
+    add(_contacts, "contacts")
+    add(_run_flow, "run")
     add(_export, "export")
     return parser
