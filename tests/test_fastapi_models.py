@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from fastapi import Body, FastAPI
 from openapi_spec_validator import validate
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
 from hilos_async import (
     Change,
@@ -112,6 +112,25 @@ async def test_the_schema_is_valid_and_names_each_model(fake: FakeHilos) -> None
     assert schema["components"]["schemas"].keys() == (
         both | answers | theirs | {"RateLimit", "HilosProblem"}
     )
+
+
+async def test_a_model_of_the_apps_own_may_have_the_name_of_the_problem(fake: FakeHilos) -> None:
+    app = app_of(fake)
+    own = create_model("HilosProblem", words=(str, ...))
+
+    @app.get("/own", response_model=own)
+    async def answer() -> BaseModel:
+        return own(words="mine")
+
+    schema = app.openapi()
+    validate(schema)
+    components = schema["components"]["schemas"]
+    responses = schema["paths"]["/own"]["get"]["responses"]
+    for status, words in (("200", {"words"}), ("404", set(HilosProblem.__struct_fields__))):
+        (content,) = responses[status]["content"].values()
+        name = content["schema"]["$ref"].removeprefix("#/components/schemas/")
+        assert set(components[name]["properties"]) == words
+    assert "application/problem+json" in responses["404"]["content"]
 
 
 async def test_what_is_answered_is_described_as_it_is() -> None:
