@@ -316,6 +316,16 @@ async def test_json_is_one_document_for_each_id_in_the_order_given(fake: FakeHil
     assert fake.requests == 3
 
 
+async def test_a_json_document_is_one_line_for_every_reader(fake: FakeHilos) -> None:
+    fake.put(ONE, status_reason="a\u2028b\u2029c\x85d\r\ne")
+    fake.faults.append(Fault.status(404, detail="f\u2028g\x85h", ids=[TWO]))
+    for argv in (["get", "--json"], ["gather", "--format", "ndjson"]):
+        ended = await process(argv[0], ONE, TWO, *argv[1:])
+        documents = {line: json.loads(line) for line in ended.out.splitlines()}
+        assert len(documents) == 2
+        assert "a\\u2028b\\u2029c\\u0085d\\r\\ne" in ended.out
+
+
 async def test_a_failed_lookup_is_1_and_the_others_are_shown(
     fake: FakeHilos, capsys: pytest.CaptureFixture[str]
 ) -> None:

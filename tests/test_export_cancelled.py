@@ -60,7 +60,10 @@ class Held:
 
     def __init__(self, really: Callable[..., object]) -> None:
         self._really = really
-        self.begun, self._go_on, self.ended = threading.Event(), threading.Event(), False
+        self.begun, self._go_on, self._ended = (threading.Event() for _ in range(3))
+
+    def is_over(self) -> bool:
+        return self._ended.is_set()
 
     def let_go(self) -> None:
         self._go_on.set()
@@ -72,7 +75,7 @@ class Held:
             try:
                 return self._really(*arguments)
             finally:
-                self.ended = True
+                self._ended.set()
 
         return held
 
@@ -125,11 +128,11 @@ async def test_a_cancelled_export_keeps_its_lock_until_its_thread_has_ended(
             assert not task.done()
             with pytest.raises(ExportError, match="another export is writing"):
                 await export_executions(hilos, [TWO], out)
-            assert not held.ended
+            assert not held.is_over()
         finally:
             held.let_go()
             await asyncio.wait(waiting)
-    assert held.ended
+    assert held.is_over()
     if way == "timeout":
         assert isinstance(task.exception(), TimeoutError)
     elif way == "wait_for":
@@ -251,15 +254,20 @@ async def test_a_file_that_something_else_has_changed_is_left_as_it_is(
 
 
 async def test_a_file_that_changes_while_its_lines_are_joined_is_left_as_it_is(
-    fake: FakeHilos, hilos: HilosSession, out: Path
+    hilos: HilosSession, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lookup = Lookup(ONE, await hilos.get_execution(ONE))
     with contextlib.closing(Records(out)) as records:
         records.append(lookup)
         records.append(lookup)
-    check = records.check
-    records.check = lambda: (check(), appended(out))[0] if times.pop() else check()  # type: ignore[method-assign]
-    times = [False, True]
+    check, times = records.check, [False, True]
+
+    def checked() -> None:
+        check()
+        if times.pop():
+            appended(out)
+
+    monkeypatch.setattr(records, "check", checked)
     with pytest.raises(ExportError, match="something else has changed"):
         records.compact()
     assert ids_in(out) == [str(ONE), str(ONE), "x"]

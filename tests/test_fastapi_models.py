@@ -9,10 +9,12 @@ import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 from fastapi import Body, FastAPI
+from fastapi.encoders import jsonable_encoder
 from openapi_spec_validator import validate
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
@@ -28,6 +30,7 @@ from hilos_async import (
     Stats,
     Summary,
 )
+from hilos_async._api.model import to_json
 from hilos_async.fastapi import (
     HilosDep,
     HilosProblem,
@@ -383,3 +386,37 @@ def test_pydantic_is_not_imported_by_the_library() -> None:
     script = "import sys, hilos_async; print({'pydantic', 'fastapi'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "set()"
+
+
+# --- where no annotation tells what it is
+
+
+class Envelope(BaseModel):
+    data: Any
+
+
+async def test_a_field_of_any_type_writes_a_model_as_it_is_written_elsewhere(
+    fake: FakeHilos,
+) -> None:
+    async with fake.session() as hilos:
+        batch = await hilos.gather_executions([ONE, TWO, "nonsense"])
+    execution = batch.executions[UUID(ONE)]
+    for value in (
+        execution,
+        batch,
+        batch.summary(),
+        Lookup.of("x", NotFoundError("n", status=404)),
+    ):
+        for data in (value, [value], {"deep": {"er": (value,)}}):
+            envelope = Envelope(data=data)
+            plain = json.loads(to_json(envelope.data))
+            assert json.loads(envelope.model_dump_json())["data"] == plain
+            assert envelope.model_dump(mode="json")["data"] == plain
+            assert jsonable_encoder(envelope)["data"] == plain
+            assert jsonable_encoder(json.loads(value.to_json())) == json.loads(value.to_json())
+
+
+def test_without_pydantic_nothing_of_it_is_imported() -> None:
+    code = "import sys, hilos_async; print(*{'pydantic', 'pydantic_core'} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []

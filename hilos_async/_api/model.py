@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import math
 import re
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self, get_type_hints
 
@@ -30,7 +31,7 @@ from hilos_async.errors import (
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema, ValidationError
+    from pydantic_core import CoreSchema, SchemaSerializer, ValidationError
     from pydantic_core.core_schema import SerializationInfo, SerializerFunctionWrapHandler
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -48,6 +49,11 @@ class Model(msgspec.Struct, frozen=True):
     def to_json(self) -> bytes:
         """Write it as JSON; an error in it as a problem (RFC 9457) that says no more than a status."""
         return to_json(self)
+
+    @property
+    def __pydantic_serializer__(self) -> SchemaSerializer:
+        """What pydantic looks for on a value of which no annotation told: in a field of type ``Any``."""
+        return _serializer(type(self))
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -85,6 +91,13 @@ class Model(msgspec.Struct, frozen=True):
                 if type(field.default) is int:  # a count: null is read as 0, and never written
                     described["properties"][field.name] = {"type": "integer"}
         return reference
+
+
+@cache
+def _serializer(cls: type[Model]) -> SchemaSerializer:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls).serializer
 
 
 class HilosProblem(Model, frozen=True, kw_only=True):
