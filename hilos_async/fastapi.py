@@ -15,7 +15,8 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async._api.model import HilosProblem, to_json, to_line
+from hilos_async._api.model import to_json, to_line
+from hilos_async._api.problem import HilosProblem
 from hilos_async.errors import HilosError, StatusError
 from hilos_async.session import HilosSession
 
@@ -24,8 +25,10 @@ try:
     from fastapi.requests import HTTPConnection
     from fastapi.responses import Response, StreamingResponse
 except ImportError as error:
+    from hilos_async._extras import install_command
+
     raise ImportError(
-        "hilos_async.fastapi needs FastAPI: install the extra, pip install 'hilos-async[fastapi]'"
+        f"hilos_async.fastapi needs FastAPI: install the extra, {install_command('fastapi')}"
     ) from error
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ __all__ = [
     "problem_for",
     "problem_responses",
     "session_named",
+    "session_of",
 ]
 
 _DEFAULT: Final = "factory"
@@ -115,11 +119,26 @@ HilosDep = Annotated[HilosSession, Depends(hilos_session)]
 """The app's session, as the type of an endpoint's parameter: ``hilos: HilosDep``."""
 
 
+def session_of(app: FastAPI, name: str | None = None) -> HilosSession:
+    """The app's session where there is no request: in a lifespan of your own, for a task that you start.
+
+    ``name`` is one of those that ``hilos_lifespan`` was given a factory for. Raises ``RuntimeError``
+    unless the app's ``hilos_lifespan`` is open.
+    """
+    return _found(getattr(app.state, _SESSIONS, None), name or _DEFAULT)
+
+
 def _session(connection: HTTPConnection, name: str) -> HilosSession:
     sessions: dict[str, HilosSession] | None = None
     # A mounted app is not the one whose lifespan was run, but it sees that one's lifespan state.
     for state in (connection.app.state, connection.state):
         sessions = sessions or getattr(state, _SESSIONS, None)
+    session = _found(sessions, name)
+    connection.scope.setdefault(_ASKED, []).append(session)
+    return session
+
+
+def _found(sessions: dict[str, HilosSession] | None, name: str) -> HilosSession:
     if not sessions:
         raise RuntimeError(
             "this app has no Hilos session: add FastAPI(lifespan=hilos_lifespan()), or in a lifespan "
@@ -133,7 +152,6 @@ def _session(connection: HTTPConnection, name: str) -> HilosSession:
             f"there is no Hilos session named {name!r} (named: {known}): add "
             f"hilos_lifespan(..., {name}=...)"
         )
-    connection.scope.setdefault(_ASKED, []).append(sessions[name])
     return sessions[name]
 
 

@@ -32,6 +32,7 @@ from hilos_async import (
     Lookup,
     SessionClosedError,
 )
+from hilos_async._extras import install_command
 from hilos_async.export import ExportError, ExportProgress, ExportReport, export_executions
 from hilos_async.export import _files as files
 from hilos_async.export import _records as records
@@ -709,7 +710,7 @@ async def test_without_xlsxwriter_the_extra_is_named(
     fake: FakeHilos, hilos: HilosSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    with pytest.raises(ImportError, match=r"pip install 'hilos-async\[excel\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_command("excel"))):
         await export_executions(hilos, IDS, tmp_path / "out.xlsx")
     assert fake.requests == 0
     await export_executions(hilos, IDS, tmp_path / "out.csv")

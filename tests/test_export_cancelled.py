@@ -62,7 +62,7 @@ class Held:
         self._really = really
         self.begun, self._go_on, self._ended = (threading.Event() for _ in range(3))
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         return self._ended.is_set()
 
     def let_go(self) -> None:
@@ -128,11 +128,11 @@ async def test_a_cancelled_export_keeps_its_lock_until_its_thread_has_ended(
             assert not task.done()
             with pytest.raises(ExportError, match="another export is writing"):
                 await export_executions(hilos, [TWO], out)
-            assert not held.is_over()
+            assert not held.has_ended()
         finally:
             held.let_go()
             await asyncio.wait(waiting)
-    assert held.is_over()
+    assert held.has_ended()
     if way == "timeout":
         assert isinstance(task.exception(), TimeoutError)
     elif way == "wait_for":
@@ -254,20 +254,21 @@ async def test_a_file_that_something_else_has_changed_is_left_as_it_is(
 
 
 async def test_a_file_that_changes_while_its_lines_are_joined_is_left_as_it_is(
-    hilos: HilosSession, out: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeHilos, hilos: HilosSession, out: Path
 ) -> None:
     lookup = Lookup(ONE, await hilos.get_execution(ONE))
     with contextlib.closing(Records(out)) as records:
         records.append(lookup)
         records.append(lookup)
-    check, times = records.check, [False, True]
+    check = records.check
+    times = [False, True]
 
-    def checked() -> None:
+    def check_and_append() -> None:
         check()
         if times.pop():
             appended(out)
 
-    monkeypatch.setattr(records, "check", checked)
+    records.check = check_and_append  # type: ignore[method-assign]  # the moment between two steps
     with pytest.raises(ExportError, match="something else has changed"):
         records.compact()
     assert ids_in(out) == [str(ONE), str(ONE), "x"]

@@ -26,6 +26,7 @@ from hilos_async import (
     NotFoundError,
     RetryPolicy,
 )
+from hilos_async._extras import install_command
 from hilos_async.fastapi import (
     HilosDep,
     hilos_lifespan,
@@ -535,7 +536,7 @@ async def test_a_background_task_uses_the_session_after_the_answer(
 
 
 def test_every_name_is_in_the_reference_and_has_a_docstring_there() -> None:
-    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "fastapi.md").read_text(encoding="utf-8")
     described = re.findall(r"^::: hilos_async\.fastapi\.(\w+)$", page, re.M)
     assert sorted(described) == sorted(hilos_async.fastapi.__all__)
     for name in set(described) - {"HilosDep", "problem_responses"}:  # no objects with a docstring
@@ -548,7 +549,7 @@ def test_without_fastapi_the_import_says_what_to_install() -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert "ImportError: hilos_async.fastapi needs FastAPI" in ran.stderr
-    assert "pip install 'hilos-async[fastapi]'" in ran.stderr
+    assert f"install the extra, {install_command('fastapi')}" in ran.stderr
 
 
 async def test_a_dictconfig_of_the_application_does_not_silence_it() -> None:

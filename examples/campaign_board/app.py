@@ -2,7 +2,8 @@
 
 Knows FastAPI and uvicorn. What the page is told is left to `board.py`, how it looks to `static/`.
 
-With `pip install hilos-async[fastapi] uvicorn`, a key in HILOS_API_KEY and a file of ids, one a line:
+With `pip install ".[fastapi]" uvicorn` in the checkout of this example, a key in HILOS_API_KEY and a
+file of ids, one a line:
 
     python app.py ids.txt
 """

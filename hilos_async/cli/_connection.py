@@ -111,11 +111,7 @@ def connect(
         ) from error
     proxy = _proxy.for_url(url)
     session = HilosSession(
-        key,
-        base_url=str(url),
-        pace=pace,
-        proxy=None if proxy is None else proxy.url,
-        **session_options,
+        key, base_url=str(url), pace=pace, proxy=proxy.url if proxy else None, **session_options
     )
     return Connection(session, str(url), url_from, key_from, proxy)
 

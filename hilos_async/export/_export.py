@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -19,7 +18,7 @@ import anyio.lowlevel
 import msgspec
 
 from hilos_async._many.batch import Progress
-from hilos_async._many.fanout import Source
+from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
 from hilos_async._many.summary import zone_of
 from hilos_async.errors import SessionClosedError
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import BinaryIO
 
-    from hilos_async._many.fanout import Ids
+    from hilos_async._many.source import Ids
     from hilos_async.session import HilosSession
 
 _T = TypeVar("_T")
@@ -176,15 +175,7 @@ def records_of(output: Path) -> Path:
 
 async def _keys(ids: Ids) -> dict[Key, None]:
     """The ids, each once, in their order."""
-    source = Source(ids)
-    keys: dict[Key, None] = {}
-    try:
-        while True:
-            keys[key_of(await source.next(math.inf))] = None
-    except StopAsyncIteration:
-        return keys
-    finally:
-        await source.aclose()
+    return {key_of(given): None for given in await Source(ids).all()}
 
 
 async def _to_its_end(work: Callable[[], _T]) -> _T:

@@ -65,7 +65,7 @@ _COLUMNS: Final[dict[str, Callable[[FlowExecution], Cell]]] = {
     "avg_completion_seconds": _average,
     "created_on": lambda execution: execution.created_on,
     "start_on": lambda execution: execution.start_on,
-    "last_run_on": lambda execution: execution.last_run or execution.last_run_on,
+    "last_run_on": lambda execution: execution.last_run_on or execution.last_run_text,
     "status_last_change_on": lambda execution: execution.status_last_change_on,
     "status_reason": lambda execution: execution.status_reason,
     "created_by": lambda execution: _user(execution.created_by),
@@ -217,8 +217,10 @@ def need_excel() -> None:
     try:
         importlib.import_module("xlsxwriter")
     except ImportError as error:
+        from hilos_async._extras import install_command
+
         raise ImportError(
-            "an .xlsx file needs xlsxwriter: install the extra, pip install 'hilos-async[excel]', or "
+            f"an .xlsx file needs xlsxwriter: install the extra, {install_command('excel')}, or "
             "write a .csv"
         ) from error
 
