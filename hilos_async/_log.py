@@ -44,7 +44,9 @@ def obey_environment() -> None:
         warnings.warn(f"HILOS_LOG={wanted!r} is neither 'debug' nor 'info': ignored", stacklevel=3)
         return
     logger.setLevel(level)
-    logger.disabled = False  # dictConfig disables whatever it does not name
+    for name in list(logging.root.manager.loggerDict):
+        if f"{name}.".startswith("hilos_async."):  # dictConfig disables whatever it does not name
+            logging.getLogger(name).disabled = False
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -294,6 +294,8 @@ class _ResultsResponse(StreamingResponse):
         super().__init__((), status_code, headers, background=background)
         self.headers.setdefault("Cache-Control", "no-cache")
         self.headers.setdefault("X-Accel-Buffering", "no")  # nginx would hold results back
+        # So would a middleware that compresses: Starlette's GZipMiddleware leaves what has a coding.
+        self.headers.setdefault("Content-Encoding", "identity")
         self._results = results
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -197,8 +197,15 @@ async def test_a_missing_key_is_2_and_says_where_keys_come_from(
     for argv in (["get", ONE], ["check"]):
         ended = await in_process(capsys, *argv)
         assert ended.code == 2
-        assert "no API key" in ended.err
-        assert "HILOS_API_KEY" in ended.err
+        assert ended.err == (
+            "hilos: no API key: make one on the app's page dev/api-keys and set HILOS_API_KEY\n"
+        )
+    monkeypatch.setenv("HILOS_API_TOKEN", "two words")
+    ended = await in_process(capsys, "check")
+    assert ended.code == 2
+    assert "the API key has white space or control characters: " in ended.err
+    assert "set HILOS_API_TOKEN" in ended.err
+    assert "token=" not in ended.err
     assert fake.requests == 0
 
 

@@ -19,7 +19,12 @@ from aiohttp.payload import BytesIOPayload
 from yarl import URL
 
 from hilos_async._wire.deadlines import Deadlines
-from hilos_async._wire.failures import broke_before_reply, transport_error, without_frames
+from hilos_async._wire.failures import (
+    CREDENTIALS,
+    broke_before_reply,
+    transport_error,
+    without_frames,
+)
 from hilos_async._wire.unpack import unpacker
 from hilos_async.errors import AttemptTimeoutError, ResponseTooLargeError, SessionClosedError
 
@@ -147,13 +152,12 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending) -> aiohttp.ClientSession:
+    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """The aiohttp session for a request that must not be sent twice.
 
         A kept connection may be closed already, and whether the request arrived would be unknown: it
         gets a new one. A given session decides about its connections itself.
         """
-        session = self.open()
         if sending.method == "GET" or self._given is not None:
             return session
         if self._fresh is None:
@@ -163,10 +167,14 @@ class Transport:
     def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         if self._trust_env and self._ask["proxy"] is None:
             self._ask["proxy"] = _environment_proxy(self.base_url)
+        # aiohttp sends a session's own headers to a proxy too, and the key among them as its password.
+        is_direct = self._ask["proxy"] is None
+        if not is_direct:
+            self._ask["headers"] = self._headers
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,  # merged once, not for each request
+            headers=self._headers if is_direct else None,  # merged once, not for each request
             trust_env=False,  # it would send a password of the netrc file along, or fail over it
             trace_configs=self._trace_configs,
         )
@@ -191,7 +199,11 @@ class Transport:
         body could not be read. Raises ``TransportError``, ``AttemptTimeoutError``,
         ``ResponseTooLargeError`` or ``SessionClosedError``.
         """
-        session = self.open() if call.sending is None else self._open_for(call.sending)
+        session = self._session
+        if session is None or self.closed or self._given is not None:  # which others may close
+            session = self.open()
+        if call.sending is not None:
+            session = self._open_for(call.sending, session)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
@@ -295,8 +307,10 @@ class Transport:
         return body.replace(self._key.encode(), b"***")
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
-        # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else without_frames(error)
+        # A server that echoes the request as garbage puts the key into aiohttp's message, and a proxy
+        # that refuses its password has it in its URL.
+        told = f"{error} {error!r}"
+        return None if self._key in told or CREDENTIALS.search(told) else without_frames(error)
 
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""

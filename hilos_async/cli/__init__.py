@@ -22,6 +22,8 @@ environment:
   HILOS_API_KEY    the API key (or HILOS_API_TOKEN); there is no option for it
   HILOS_BASE_URL   what every request begins with; --base-url and --account win
   HILOS_ACCOUNT    an ActiveCampaign account's name, if none of these is given
+  HTTPS_PROXY      the proxy to ask through; NO_PROXY lists the hosts to ask
+                   without one (this machine always is)
 
 exit codes:
   0    all is well
@@ -51,12 +53,13 @@ class _Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code, as ``hilos --help`` lists them."""
     try:
-        _show.prepare()
-        return _run(_parser(), argv)
-    except _show.CommandError as error:
-        if error.message:
-            _show.message(error.message)
-        return error.code
+        try:
+            _show.prepare()
+            return _run(_parser(), argv)
+        except _show.CommandError as error:
+            if error.message:
+                _show.message(error.message)
+            return error.code
     except KeyboardInterrupt:
         _show.end_line()
         return _show.INTERRUPTED

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from hilos_async._pace.pacer import RateLimit
-from hilos_async.cli import _connection, _meter, _show
+from hilos_async.cli import _connection, _interrupt, _meter, _show
 from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the main job, or serve until Ctrl-C; 1 if anything was not fetched after all."""
     if not options.serve:
-        return asyncio.run(_demonstrate(options))
+        return _interrupt.run(_demonstrate(options))
     try:
-        asyncio.run(_keep_serving(options))
+        _interrupt.run(_keep_serving(options))
     except KeyboardInterrupt:
         _show.end_line()
     return 0

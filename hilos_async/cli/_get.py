@@ -6,12 +6,11 @@ the errors.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
 from hilos_async._many.batch import ExecutionBatch
-from hilos_async.cli import _executions, _ids, _meter, _show
+from hilos_async.cli import _executions, _ids, _interrupt, _meter, _show
 from hilos_async.cli._connection import connect
 from hilos_async.errors import AuthenticationError, StatusError
 
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Look up, print, and say in the exit code how it went."""
     ids = _ids.checked(options.ids)
     session = connect(options).session
-    batch = asyncio.run(_fetch(session, ids, options.timeout))
+    batch = _interrupt.run(_fetch(session, ids, options.timeout))
     if options.json:
         _show.data("".join(_line(id, batch) for id in ids), utf8=True)
     elif batch.executions:

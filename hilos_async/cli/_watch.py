@@ -12,7 +12,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hilos_async.cli import _connection, _ids, _show
+from hilos_async.cli import _connection, _ids, _interrupt, _show
 from hilos_async.cli._board import Board, share_done
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED
 from hilos_async.errors import AuthenticationError
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     session = _connection.connect(options).session
     board = Board(ids)
     try:
-        asyncio.run(_watch(session, board, options.timeout))
+        _interrupt.run(_watch(session, board, options.timeout))
     except AuthenticationError as error:
         _show.message(str(error))
         return REFUSED

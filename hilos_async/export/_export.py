@@ -6,19 +6,21 @@ written.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
+from hilos_async._many.summary import zone_of
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
 from hilos_async.export._files import ExportError, locked, replacing
@@ -33,14 +35,14 @@ if TYPE_CHECKING:
     from hilos_async._many.source import Ids
     from hilos_async.session import HilosSession
 
+_T = TypeVar("_T")
+
 # Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
 _SYNCED: Final = 2.0
 _PART: Final = 200  # rows of a table between two moments at which others may run, or cancel it
-_TABLES: Final[dict[str, Callable[[BinaryIO, tzinfo], _tables.Table]]] = {
-    ".csv": _tables.CSV,
-    ".xlsx": _tables.XLSX,
-}
 RECORDS: Final = ".ndjson"
+
+_log = logging.getLogger(__name__)
 
 
 class ExportProgress(Progress, frozen=True, kw_only=True):
@@ -60,7 +62,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` was written and ``records`` is its NDJSON file (the same, unless a table was asked for).
     Of ``total`` ids, each counted once, ``asked`` were asked in this run and ``failed`` have ended in
     an error, in this run or before; ``invalid`` of these are no ids. ``others`` ids were in the file
-    and not among those given; they stay.
+    and not among those given; they stay. ``cut`` cells of an ``.xlsx`` held a longer text than Excel
+    can, and end in ``[cut: N characters]``.
     """
 
     path: Path
@@ -70,6 +73,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     invalid: int
     others: int
+    cut: int = 0
 
     def __bool__(self) -> bool:
         return not self.failed
@@ -83,6 +87,7 @@ async def export_executions(
     retry_errors: bool = False,
     refresh: bool = False,
     tz: tzinfo | str = "UTC",
+    bom: bool = False,
     max_concurrency: int | None = None,
     on_progress: Callable[[ExportProgress], object] | None = None,
 ) -> ExportReport:
@@ -92,7 +97,8 @@ async def export_executions(
     "execution": {...}}`` or ``{"id": ..., "error": {"type", "message", "status"}}``, appended as they
     come. ``.csv`` and ``.xlsx`` (extra ``excel``) are made from that file, which stays beside them
     under the same name with ``.ndjson``, once it is complete: in the order of ``ids``, in one step,
-    with dates in the time zone ``tz``.
+    with dates in the time zone ``tz``. With ``bom``, a ``.csv`` begins with the byte order mark by
+    which Excel tells UTF-8.
 
     Ids that are in the file are not asked again, but for failed ones with ``retry_errors`` and those
     that have not ended with ``refresh``. Killed at any moment, it loses no more than the
@@ -102,11 +108,15 @@ async def export_executions(
     Raises ``ExportError`` for a file that cannot be written, is in use by another export or is no
     export, and tells how far it got; ``AuthenticationError`` when the key is refused;
     ``SessionClosedError``. What had come is kept then, as when it is cancelled. ``ValueError`` for
-    another suffix or an unknown time zone, ``TypeError`` for ids that are no iterable of ids, and
-    ``ImportError`` where the extra is missing, all before anything is asked.
+    another suffix, an unknown time zone, or ``bom`` for what is no ``.csv``; ``TypeError`` for ids
+    that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
+    asked.
     """
     output = checked_output(path)
-    zone = _tables.zone_of(tz)
+    zone = zone_of(tz)
+    if bom and output.suffix != ".csv":
+        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    cut = 0
     keys = await _keys(ids)
     _tables.check_size(output, len(keys))
     run = _Run(records_of(output), keys)
@@ -114,7 +124,7 @@ async def export_executions(
         with run.telling(run.path):
             stack.enter_context(locked(run.path))
             stack.callback(run.close)
-            await anyio.to_thread.run_sync(run.open)
+            await _to_its_end(run.open)
         asked = [
             key
             for key in keys
@@ -126,10 +136,10 @@ async def export_executions(
             with run.telling(run.path):
                 run.close()
         with run.telling(run.path):
-            await anyio.to_thread.run_sync(run.records.compact)
+            await _to_its_end(run.records.compact)
         if output != run.path:
             with run.telling(output):
-                await run.write_table(output, zone)
+                cut = await run.write_table(output, zone, bom=bom)
     return ExportReport(
         path=output,
         records=run.path,
@@ -138,6 +148,7 @@ async def export_executions(
         failed=run.records.errors_among(keys),
         invalid=sum(isinstance(key, str) for key in keys),
         others=len(run.records) - len(keys),
+        cut=cut,
     )
 
 
@@ -148,7 +159,7 @@ def checked_output(path: str | os.PathLike[str]) -> Path:
     ``ImportError`` where the extra is missing.
     """
     output = Path(path).resolve()
-    if output.suffix not in (RECORDS, *_TABLES):
+    if output.suffix not in (RECORDS, ".csv", ".xlsx"):
         raise ValueError(f"{str(path)!r} names no format: let it end in .ndjson, .csv or .xlsx")
     if output.exists() and not output.is_file():
         raise ExportError(f"{output} is no regular file", path=output)
@@ -165,6 +176,27 @@ def records_of(output: Path) -> Path:
 async def _keys(ids: Ids) -> dict[Key, None]:
     """The ids, each once, in their order."""
     return {key_of(given): None for given in await Source(ids).all()}
+
+
+async def _to_its_end(work: Callable[[], _T]) -> _T:
+    """Run work on a file in a thread, and go on only once it has ended, cancelled or not.
+
+    A thread cannot be stopped. Whoever left it behind would give the file's lock away while it still
+    writes. An anyio shield alone is not enough: it holds against anyio's own scopes. And the thread
+    is a future, not a task: ``asyncio.run`` cancels every task at a second Ctrl-C.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    thread = asyncio.get_running_loop().run_in_executor(None, work)
+    with anyio.CancelScope(shield=True):
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        thread.exception()  # so that nobody misses it
+        raise cancelled
+    return thread.result()
 
 
 class _Run:
@@ -242,15 +274,31 @@ class _Run:
                 tell(lookup)
                 if anyio.current_time() - synced > _SYNCED:
                     with self.telling(self.path):
-                        await anyio.to_thread.run_sync(self.records.sync)
+                        await _to_its_end(self.records.sync)
                     synced = anyio.current_time()
 
-    async def write_table(self, output: Path, zone: tzinfo) -> None:
-        """Make the table from the records, in one step."""
+    async def write_table(self, output: Path, zone: tzinfo, *, bom: bool) -> int:
+        """Make the table from the records, in one step; how many cells did not hold their text."""
         _tables.check_size(output, len(self.records))
-        with replacing(output) as file, _TABLES[output.suffix](file, zone) as table:
+        with replacing(output) as file, _table(output, file, zone, bom=bom) as table:
             for number, record in enumerate(self.records.in_order(self._keys, also=self._keys)):
                 table.add(record)
                 if number % _PART == 0:
                     await anyio.lowlevel.checkpoint()
-            await anyio.to_thread.run_sync(table.finish)
+            await _to_its_end(table.finish)
+        if table.cut:
+            _log.warning(
+                "%s: cells cut: %d (Excel holds no more than 32,767 characters in one; %s has all of "
+                "their text)",
+                output.name,
+                table.cut,
+                self.path.name,
+                extra={"hilos_event": "cut", "hilos_cells": table.cut},
+            )
+        return table.cut
+
+
+def _table(output: Path, file: BinaryIO, zone: tzinfo, *, bom: bool) -> _tables.Table:
+    if output.suffix == ".csv":
+        return _tables.CSV(file, zone, bom=bom)
+    return _tables.XLSX(file, zone, output.with_name(f".{output.name}.hilos-spool"))

@@ -120,6 +120,7 @@ class Records:
             raise ExportError(f"{path} is no regular file", path=path)
         self._file = path.open("ab", buffering=0)
         try:
+            self._opened = os.fstat(self._file.fileno())
             self._read()
             if is_new:
                 sync_directory(path.parent)
@@ -154,11 +155,14 @@ class Records:
             for key in chain(keys, others):
                 file.seek(self._places[key])
                 try:
-                    yield _decoder.decode(file.readline())
+                    record = _decoder.decode(file.readline())
                 except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                     raise self._not_ours(
                         f"the line of {id_of(key)} cannot be read: {error}"
                     ) from error
+                if key_of(record.id) != key:
+                    raise self._changed()
+                yield record
 
     # --- reading
 
@@ -170,6 +174,7 @@ class Records:
                     self._end += len(line)
                 else:
                     self._mend(line, number)
+                    break  # what it has written is no line to be read
 
     def _index(self, line: bytes, number: int) -> None:
         try:
@@ -203,6 +208,26 @@ class Records:
             "away",
             path=self.path,
         )
+
+    def _changed(self) -> ExportError:
+        kept = f"{len(self._places):,} ids were in it"
+        return ExportError(
+            f"something else has changed {self.path} during the export ({kept}): it is left as it is; "
+            "the same export goes on from what is in it now",
+            path=self.path,
+        )
+
+    def check(self) -> None:
+        """Raise ``ExportError`` if the file is not the one that was read and written here.
+
+        The lock keeps other exports off, but no editor, no ``mv``, and on some network drives nobody.
+        """
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            raise self._changed() from None
+        if not os.path.samestat(now, self._opened) or now.st_size != self._end:
+            raise self._changed()
 
     # --- writing
 
@@ -248,8 +273,10 @@ class Records:
     def compact(self) -> None:
         """Leave one line for each id, in one step; the file must be closed for appending.
 
-        Until that step the old file stands, in which the later line of an id counts.
+        Until that step the old file stands, in which the later line of an id counts. Raises
+        ``ExportError`` if the file is no longer the one that was read, which then stands too.
         """
+        self.check()
         if not self._superseded:
             return
         places: dict[Key, int] = {}
@@ -259,6 +286,8 @@ class Records:
                 source.seek(place)
                 places[key] = end
                 end += target.write(source.readline())
+            self.check()
+            self._opened = os.fstat(target.fileno())
         self._places, self._end, self._superseded = places, end, 0
 
 

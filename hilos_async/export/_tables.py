@@ -10,12 +10,13 @@ import contextlib
 import csv
 import importlib
 import io
-import tempfile
-from datetime import UTC, date, datetime, tzinfo
+import re
+import shutil
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hilos_async._many.summary import in_zone
 from hilos_async.export._files import ExportError
 
 if TYPE_CHECKING:
@@ -83,26 +84,13 @@ def cells(record: Record) -> tuple[Cell, ...]:
     return (record.id, *(cell(execution) for cell in _COLUMNS.values()), *told)
 
 
-def zone_of(tz: tzinfo | str) -> tzinfo:
-    """The time zone, or that of the name; ``ValueError`` for a name of none."""
-    if isinstance(tz, tzinfo):
-        return tz
-    if tz == "UTC":
-        return UTC  # also where the system has no database of time zones
-    try:
-        return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"tz={tz!r} is no time zone; one is 'America/Mexico_City'") from error
-
-
-def _in_zone(moment: datetime, zone: tzinfo) -> datetime:
-    with contextlib.suppress(OverflowError, ValueError):  # the first and the last year there is
-        return moment.astimezone(zone)
-    return moment
-
-
 class Table(Protocol):
-    """A table under way: rows are added one after another, and none is kept in memory."""
+    """A table under way: rows are added one after another, and none is kept in memory.
+
+    ``cut`` counts the cells that did not hold their whole text.
+    """
+
+    cut: int
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -123,27 +111,52 @@ class Table(Protocol):
 
 # --- CSV
 
-# What a spreadsheet takes for the beginning of a formula (OWASP's list for CSV injection).
-_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - full-width signs work in Excel, too
+# Where a cell may begin: at the beginning, and after what a reader takes for the end of a cell or of a
+# line. Excel separates at ; in half the world, and one that does so does not know our quotes either.
+_BEGINS: Final = r"(?:\A|(?<=[,;\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]))"
+# What a spreadsheet takes for the beginning of a formula (OWASP's list for CSV injection); white space
+# and quotes before the sign do not make it harmless.
+_FORMULA: Final = re.compile(
+    # Full-width signs work in Excel, too.
+    _BEGINS + r"""(?=[\s"]*[=+\-@＝＋－＠])|\A(?=[\t\r\n])"""  # noqa: RUF001
+)
+# What a spreadsheet reads as a number, a time or a date, and then shows as something else.
+_NUMERIC: Final = re.compile(r"\s*[.,]?\d[\d\s.,:/%-]*(?:[eE][+-]?\d+)?\s*", re.ASCII)
+_UNCHANGED: Final = re.compile(r"0|[1-9]\d{0,14}|\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def inert(text: str) -> str:
-    """Text that no spreadsheet runs: an apostrophe before what begins like a formula.
+    """Text that stays text in a spreadsheet, whether it separates cells at commas, semicolons or tabs.
 
-    White space before the sign does not make it harmless.
+    An apostrophe goes before whatever begins like a formula, at the beginning of the text and after
+    each separator in it, and before a text that is a number, a time or a date which a spreadsheet
+    would change: leading zeros, more than 15 digits, ``1e5``, ``24/7``. A plain whole number and a
+    date as ISO 8601 writes it stay as they are.
     """
-    if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA):
+    if _NUMERIC.fullmatch(text) and not _UNCHANGED.fullmatch(text):
         return f"'{text}"
-    return text
+    return _FORMULA.sub("'", text)
 
 
 class CSV:
-    """UTF-8, commas, a header; date-times in ISO 8601 in the zone, text as ``inert`` leaves it."""
+    """UTF-8, commas, a header; date-times in ISO 8601 in the zone, text as ``inert`` leaves it.
 
-    def __init__(self, file: BinaryIO, zone: tzinfo) -> None:
+    Excel takes it for UTF-8 only if it begins with a byte order mark, ``bom``.
+    """
+
+    cut = 0
+
+    def __init__(self, file: BinaryIO, zone: tzinfo, *, bom: bool = False) -> None:
         self._zone = zone
-        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._text = io.TextIOWrapper(
+            file, encoding="utf-8-sig" if bom else "utf-8", newline="", write_through=True
+        )
+        # With its own end of a line, a csv older than 3.11.9 and 3.12.3 would not quote a lone CR.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def write(self, line: str) -> None:
+        """Write a line as the csv module has made it."""
+        self._text.write(line.removesuffix("\r\n") + "\n")
 
     def __enter__(self) -> Self:
         self._writer.writerow(HEADER)
@@ -164,7 +177,7 @@ class CSV:
 
     def _cell(self, cell: Cell) -> str | int | float | None:
         if isinstance(cell, datetime):
-            return _in_zone(cell, self._zone).isoformat()
+            return in_zone(cell, self._zone).isoformat()
         return inert(cell) if isinstance(cell, str) else cell
 
     def finish(self) -> None:
@@ -195,6 +208,7 @@ class _Book(Protocol):
 _ROWS: Final = 1_048_576 - 1  # of a sheet, without the header
 _FIRST_DATE: Final = datetime(1901, 1, 1)  # noqa: DTZ001 - Excel's have no zone; its 1900 is wrong
 _EXACT: Final = 10**15  # Excel keeps 15 digits of a number
+_LONGEST: Final = 32_767  # units of UTF-16 in a cell
 _WIDTHS: Final = {"id": 38.0, "flow_id": 38.0, "flow": 34.0, "error_message": 60.0}
 
 
@@ -215,17 +229,20 @@ class XLSX:
     """One sheet: ids and other text as text, numbers as numbers, dates as dates in the zone.
 
     A cell holds no zone, so the headers of the dates name it. A date that Excel does not have, and a
-    number that it would round, is text.
+    number that it would round, is text. A text longer than a cell can be is cut, and its end says so.
     """
 
-    def __init__(self, file: BinaryIO, zone: tzinfo) -> None:
+    def __init__(self, file: BinaryIO, zone: tzinfo, spool: Path) -> None:
         self._zone = zone
         self._row = 0
-        # Rows wait there until the end; a directory of ours is removed whatever happens.
-        self._spool = tempfile.TemporaryDirectory(prefix="hilos-export-")
+        self.cut = 0
+        # Rows wait there until the end. It is where the table will be: a full disk is that one's.
+        self._spool = spool
+        shutil.rmtree(spool, ignore_errors=True)  # what a kill has left
+        spool.mkdir()
         options = {
             "constant_memory": True,
-            "tmpdir": self._spool.name,
+            "tmpdir": str(spool),
             "strings_to_formulas": False,
             "strings_to_numbers": False,
             "strings_to_urls": False,
@@ -253,21 +270,32 @@ class XLSX:
     ) -> None:
         with contextlib.suppress(OSError):  # after an error, xlsxwriter leaves it open
             self._sheet.row_data_fh.close()
-        self._spool.cleanup()
+        shutil.rmtree(self._spool, ignore_errors=True)
 
     def add(self, record: Record) -> None:
         """Add the row of a record."""
         self._row += 1
         for column, (name, cell) in enumerate(zip(HEADER, cells(record), strict=True)):
             if isinstance(cell, str):
-                self._sheet.write_string(self._row, column, cell)
+                self._sheet.write_string(self._row, column, self._fitting(cell))
             elif isinstance(cell, datetime):
-                self._write_date(column, _in_zone(cell, self._zone))
+                self._write_date(column, in_zone(cell, self._zone))
             elif cell is not None and abs(cell) >= _EXACT:
                 self._sheet.write_string(self._row, column, str(cell))
             elif cell is not None:
                 style = self._share if name == "completion_rate" else None
                 self._sheet.write_number(self._row, column, cell, style)
+
+    def _fitting(self, text: str) -> str:
+        """The text, or as much of it as a cell holds with a word on how much it was."""
+        if len(text) <= _LONGEST // 2:
+            return text
+        units = text.encode("utf-16-le", "surrogatepass")
+        if len(units) <= 2 * _LONGEST:
+            return text
+        self.cut += 1
+        mark = f"… [cut: {len(text):,} characters]"
+        return units[: 2 * (_LONGEST - len(mark))].decode("utf-16-le", "ignore") + mark
 
     def _write_date(self, column: int, moment: datetime) -> None:
         local = moment.replace(tzinfo=None)
