@@ -179,11 +179,18 @@ class _Documented(dict[str, object]):
         return copy.deepcopy(dict(self))
 
 
-_CONTENT: Final = {
-    "application/problem+json": {"schema": {"$ref": "#/components/schemas/HilosProblem"}}
-}
-# The model puts the schema among the components; FastAPI then lists it as the route's own type too.
-_DOCUMENTED: Final = _Documented(model=HilosProblem, content=_CONTENT)
+class _Content(dict[str, dict[str, object]]):
+    """The types of an answer in OpenAPI: a problem, whatever type the route itself has."""
+
+    def setdefault(self, key: str, default: dict[str, object] | None = None) -> dict[str, object]:
+        """What FastAPI writes the reference to the model into: it alone knows the model's name.
+
+        An app may have a ``HilosProblem`` of its own, and then neither is called that.
+        """
+        return super().setdefault("application/problem+json", default or {})
+
+
+_DOCUMENTED: Final = _Documented(model=HilosProblem, content=_Content())
 _WAIT: Final = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 problem_responses: Final[dict[int | str, dict[str, object]]] = {
     400: _DOCUMENTED,

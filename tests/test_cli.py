@@ -69,7 +69,8 @@ def no_rich(tmp_path: Path) -> dict[str, str]:
     """The environment of a process in which rich is not installed."""
     (tmp_path / "rich").mkdir()
     (tmp_path / "rich" / "__init__.py").write_text("raise ImportError('no rich here')\n")
-    return {"PYTHONPATH": str(tmp_path)}
+    found = (str(tmp_path), os.environ.get("PYTHONPATH"))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, found))}
 
 
 async def in_process(capsys: pytest.CaptureFixture[str], *argv: str) -> Ended:
@@ -316,6 +317,16 @@ async def test_json_is_one_document_for_each_id_in_the_order_given(fake: FakeHil
     assert (told["error"]["type"], told["error"]["status"]) == ("NotFoundError", 404)
     assert without_progress(ended.err) == "hilos: 1 of 3 lookups failed\n"
     assert fake.requests == 3
+
+
+async def test_a_json_document_is_one_line_for_every_reader(fake: FakeHilos) -> None:
+    fake.put(ONE, status_reason="a\u2028b\u2029c\x85d\r\ne")
+    fake.faults.append(Fault.status(404, detail="f\u2028g\x85h", ids=[TWO]))
+    for argv in (["get", "--json"], ["gather", "--format", "ndjson"]):
+        ended = await process(argv[0], ONE, TWO, *argv[1:])
+        documents = {line: json.loads(line) for line in ended.out.splitlines()}
+        assert len(documents) == 2
+        assert "a\\u2028b\\u2029c\\u0085d\\r\\ne" in ended.out
 
 
 async def test_a_failed_lookup_is_1_and_the_others_are_shown(
@@ -607,24 +618,6 @@ async def test_ctrl_c_puts_the_terminal_right(
     assert "Traceback" not in ended.out
     assert ended.out.endswith("\n")
     assert ended.out.count("\x1b[?25l") == ended.out.count("\x1b[?25h")  # the cursor
-
-
-@pytest.mark.parametrize("columns", [80, 160])
-@pytest.mark.parametrize("with_rich", [True, False])
-async def test_a_table_fits_its_terminal_and_loses_nothing(
-    columns: int, with_rich: bool, fake: FakeHilos, no_rich: dict[str, str]
-) -> None:
-    fake.put(ONE, status="AWAITING_CONFIRMATION", num_contacts=1_234_567, completed=0)
-    flow = cast("dict[str, object]", fake.document(ONE)["flow"])
-    fake.put(ONE, flow=flow | {"name": "Encuesta de satisfacción (clientes nuevos)"})
-    ended = await terminal("get", ONE, TWO, columns=columns, env={} if with_rich else no_rich)
-    assert ended.code == 0
-    seen = re.sub(r"\x1b\[[012]m", "", below_the_bar(ended.out))  # NO_COLOR leaves bold and dim
-    assert "\x1b" not in seen
-    assert max(map(len, lines(seen))) <= columns
-    for whole in (ONE, TWO, "AWAITING_CONFIRMATION", "1,234,567", "0.0%", "nuevos)"):
-        assert whole in seen
-    assert len(lines(seen)) == (3 if columns == 160 else 7)
 
 
 async def test_rich_colours_the_status(fake: FakeHilos) -> None:

@@ -417,7 +417,8 @@ async def test_an_export_on_a_terminal_shows_rate_time_left_and_counts(
     if not with_rich:
         (tmp_path / "without" / "rich").mkdir(parents=True)
         (tmp_path / "without" / "rich" / "__init__.py").write_text("raise ImportError\n")
-        env = {"PYTHONPATH": str(tmp_path / "without")}
+        found = (str(tmp_path / "without"), os.environ.get("PYTHONPATH"))
+        env = {"PYTHONPATH": os.pathsep.join(filter(None, found))}
     export = ["export", "--ids", "ids.txt", "-o", "out.ndjson", "--pace", "90/s"]
     seen = await terminal(*export, env=env, interrupt_at="━" if with_rich else "[#")
     assert seen.code == 130

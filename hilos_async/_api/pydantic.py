@@ -6,11 +6,13 @@ Imported only when pydantic asks a Model for its schema: the library itself does
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 from typing import TYPE_CHECKING, Final, get_type_hints
 
 import msgspec
+from pydantic import TypeAdapter
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from hilos_async._api.model import Model, as_plain
@@ -20,7 +22,7 @@ from hilos_async.errors import HilosError
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
+    from pydantic_core import CoreSchema, SchemaSerializer
     from pydantic_core.core_schema import SerializationInfo, SerializerFunctionWrapHandler
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -45,6 +47,12 @@ def core_schema_of(cls: type[Model], handler: GetCoreSchemaHandler) -> CoreSchem
         ref=f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
         serialization=core_schema.wrap_serializer_function_ser_schema(_write, info_arg=True),
     )
+
+
+@functools.cache
+def serializer_of(cls: type[Model]) -> SchemaSerializer:
+    """How pydantic answers a model where no annotation tells that it is one."""
+    return TypeAdapter(cls).serializer
 
 
 def json_schema_of(

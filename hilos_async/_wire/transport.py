@@ -153,13 +153,16 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
-        """The aiohttp session for a request that must not be sent twice.
+    def _open_for(self, call: Call[Any], session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        """The aiohttp session for a request that is more than a plain GET.
 
-        A kept connection may be closed already, and whether the request arrived would be unknown: it
-        gets a new one. A given session decides about its connections itself.
+        One that must not be sent twice, and one that has just met a closed connection, gets a new
+        connection: a kept one may be closed as well, and whether the request arrived would be unknown. A
+        given session decides about its connections itself.
         """
-        if sending.method == "GET" or self._given is not None:
+        must_be_new = call.is_stale or call.method != "GET"
+        call.is_stale = False
+        if not must_be_new or self._given is not None:
             return session
         if self._fresh is None:
             self._fresh = self._new_session(_Connector(limit=0, force_close=True))
@@ -203,8 +206,8 @@ class Transport:
         session = self._session
         if session is None or self.closed or self._given is not None:  # which others may close
             session = self.open()
-        if call.sending is not None:
-            session = self._open_for(call.sending, session)
+        if call.sending is not None or call.is_stale:
+            session = self._open_for(call, session)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hilos_async.cli import _executions, _ids, _rows
-from hilos_async.cli._show import Column
+from hilos_async.cli._table import Column
 
 if TYPE_CHECKING:
     import argparse
@@ -20,9 +20,9 @@ List the contacts of a flow execution, newest first, with the status each has an
 _COLUMNS: Final = (
     Column("phone"),
     Column("status"),
-    Column("name", under="phone", wraps=True),
-    Column("created", under="status"),
-    Column("reason"),
+    Column("name", least=8, drop=1),
+    Column("created", drop=2),
+    Column("reason", least=10),
 )
 
 

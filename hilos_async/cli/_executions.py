@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from hilos_async.cli import _show
-from hilos_async.cli._show import FAILED, REFUSED, UNREACHABLE, Column
+from hilos_async.cli import _ids, _table
+from hilos_async.cli._show import FAILED, REFUSED, UNREACHABLE
+from hilos_async.cli._table import Column
 from hilos_async.errors import AuthenticationError, DeadlineExceededError, StatusError
 
 if TYPE_CHECKING:
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
     from hilos_async.models import FlowExecution
 
 _COLUMNS: Final = (
-    Column("id"),
-    Column("status"),
-    Column("contacts", right=True),
-    Column("completed", right=True, under="contacts"),
-    Column("rate", right=True),
-    Column("last run", under="status"),
-    Column("flow", under="id", wraps=True),
+    Column("id", shorten=_ids.short_texts),
+    Column("status", least=9),
+    Column("contacts", right=True, drop=2),
+    Column("completed", right=True, drop=3),
+    Column("rate", right=True, drop=1),
+    Column("last run", drop=4),
+    Column("flow", least=14),
 )
 _ABSENT: Final = "–"
 
 
 def table(executions: Iterable[FlowExecution]) -> None:
     """Print executions as a table."""
-    _show.table(_COLUMNS, [_row(execution) for execution in executions])
+    _table.show(_COLUMNS, [_row(execution) for execution in executions])
 
 
 def _row(execution: FlowExecution) -> list[str]:

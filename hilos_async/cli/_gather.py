@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hilos_async._many.batch import Progress
 from hilos_async._many.stream import Lookup
-from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show
+from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show, _totals
 from hilos_async.cli._show import INTERRUPTED, USAGE, CommandError
 from hilos_async.errors import AuthenticationError, InvalidIdError
 from hilos_async.export import Record
@@ -54,6 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="begin the csv with a byte order mark, without which Excel takes its accents for others",
     )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="a table of totals in place of one of executions: a row for each status",
+    )
+    parser.add_argument(
+        "--by", choices=_totals.BY, help="the same with a row for each flow, or each status"
+    )
     _connection.configure_pace(parser)
 
 
@@ -61,11 +69,14 @@ def run(options: argparse.Namespace) -> int:
     """Look up, print, and say in the exit code how it went."""
     if options.excel and options.format != "csv":
         raise CommandError("--excel is for --format csv", USAGE)
+    by: str | None = options.by or ("status" if options.summary else None)
+    if by and options.format != "table":
+        raise CommandError(f"a summary is a table: leave out --format {options.format}", USAGE)
     ids = _ids.given(options.ids, options.file)
     session = _connection.connect(
         options, pace=options.pace, max_concurrency=options.max_concurrency
     ).session
-    found = _Found(ids, options.format, bom=options.excel)
+    found = _Found(ids, options.format, by=by, bom=options.excel)
     try:
         _interrupt.run(_fetch(session, found, options.timeout))
     except KeyboardInterrupt:
@@ -93,10 +104,13 @@ async def _fetch(session: HilosSession, found: _Found, timeout: float | None) ->
 class _Found:
     """What has been found so far, and how to print it."""
 
-    def __init__(self, ids: list[UUID | str], form: str, *, bom: bool = False) -> None:
+    def __init__(
+        self, ids: list[UUID | str], form: str, *, by: str | None = None, bom: bool = False
+    ) -> None:
         self.ids = ids
         self.done = 0
         self._form = form
+        self._by = by
         self._bom = bom
         self._lookups: dict[UUID | str, Lookup] = {}
         self._errors: dict[UUID | str, HilosError] = {}
@@ -131,7 +145,9 @@ class _Found:
         lookups = [self._lookups[id] for id in self.ids if id in self._lookups]
         if self._form == "table":
             executions = [found.execution for found in lookups if found.execution is not None]
-            if executions:
+            if executions and self._by:
+                _totals.show(executions, self._by)
+            elif executions:
                 _executions.table(executions)
         elif self._form == "json":
             documents = b",\n".join(Record.of(lookup).to_line()[:-1] for lookup in lookups)

@@ -1,4 +1,4 @@
-"""The ids a command is given: as arguments, in a file, on standard input.
+"""The ids a command is given: as arguments, in a file, on standard input; and how they are shown short.
 
 Knows what files of ids look like in the wild: byte order marks, Windows line ends, blank lines, lines
 that are no ids. Refuses to throw a line away: what is no id is told with its number and passed on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from hilos_async._checks import parse_id
 from hilos_async.cli import _show
@@ -17,9 +18,8 @@ from hilos_async.errors import InvalidIdError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from typing import BinaryIO
-    from uuid import UUID
 
 _TOLD: Final = 10  # lines that are no ids, one by one; of the rest only the number
 
@@ -61,6 +61,23 @@ def given(texts: list[str], file: str | None) -> list[UUID | str]:
     if file is not None:
         ids.update(dict.fromkeys(in_file(file)))
     return list(ids)
+
+
+def short(ids: Sequence[UUID | str]) -> dict[UUID | str, str]:
+    """The ids, short where that tells them apart: their first 8 digits, or their last 12."""
+    for part in (slice(8), slice(-12, None)):
+        shown = {
+            id: _show.clean(str(id))[part if isinstance(id, UUID) else slice(12)] for id in ids
+        }
+        if len(set(shown.values())) == len(shown):
+            return shown
+    return {id: _show.clean(str(id)) for id in ids}
+
+
+def short_texts(ids: Sequence[str]) -> list[str]:
+    """The same for a column of UUIDs as text."""
+    shown = short([UUID(id) for id in ids])
+    return [shown[UUID(id)] for id in ids]
 
 
 def in_file(name: str) -> Generator[UUID | str, None, None]:

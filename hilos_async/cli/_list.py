@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hilos_async.cli import _executions, _ids, _rows
-from hilos_async.cli._show import Column
+from hilos_async.cli._table import Column
 
 if TYPE_CHECKING:
     import argparse
@@ -18,11 +18,11 @@ List the account's flow executions, newest first, as a table, as JSON or as bare
 there from the beginning to the end is listed once, whatever comes and goes meanwhile."""
 
 _COLUMNS: Final = (
-    Column("id"),
-    Column("status"),
-    Column("contacts", right=True),
-    Column("completed", right=True, under="contacts"),
-    Column("created", under="status"),
+    Column("id", shorten=_ids.short_texts),
+    Column("status", least=9),
+    Column("contacts", right=True, drop=1),
+    Column("completed", right=True, drop=2),
+    Column("created", drop=3),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from hilos_async.cli import _connection, _executions, _interrupt, _show
+from hilos_async.cli import _connection, _executions, _interrupt, _show, _table
 from hilos_async.cli._show import FAILED, INTERRUPTED, CommandError
 from hilos_async.errors import HilosError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hilos_async import Listing
     from hilos_async._api.lists import R
-    from hilos_async.cli._show import Column
+    from hilos_async.cli._table import Column
     from hilos_async.session import HilosSession
 else:
     R = TypeVar("R")
@@ -74,7 +74,7 @@ def show(
         _show.end_line()
         code, why = INTERRUPTED, "stopped: this is not the whole list"
     if rows:
-        _show.table(columns, [cells(row) for row in rows])
+        _table.show(columns, [cells(row) for row in rows])
     elif is_table and not code:
         _show.message("the list is empty")
     if code:

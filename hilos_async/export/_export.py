@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from hilos_async import _checks
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
@@ -104,6 +105,7 @@ async def export_executions(
     that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
     asked.
     """
+    _checks.callback("on_progress", on_progress)
     output = checked_output(path)
     zone = zone_of(tz)
     if bom and output.suffix != ".csv":
@@ -187,16 +189,15 @@ class _Run(Run[Record]):
 
         def tell(lookup: Lookup | None) -> None:
             if on_progress is not None:
-                on_progress(
-                    ExportProgress(
-                        done=done,
-                        failed=failed,
-                        total=len(keys),
-                        elapsed=anyio.current_time() - started,
-                        there=len(self._keys) - len(keys),
-                        lookup=lookup,
-                    )
+                progress = ExportProgress(
+                    done=done,
+                    failed=failed,
+                    total=len(keys),
+                    elapsed=anyio.current_time() - started,
+                    there=len(self._keys) - len(keys),
+                    lookup=lookup,
                 )
+                _checks.ignored("on_progress", on_progress(progress))
 
         tell(None)
         ids: Iterator[UUID | str] = map(id_of, keys)
