@@ -92,23 +92,24 @@ async def terminal(
     columns: int = 80,
     env: Mapping[str, str] | None = None,
     interrupt_at: str = "",
+    typed: str = "",
     colour: bool = False,
 ) -> Ended:
     """Run the command in a terminal; `out` is all that was written to it.
 
-    Ctrl-C is pressed when `interrupt_at` stands there.
+    Ctrl-C is pressed when `interrupt_at` stands there; `typed` has been typed before.
     """
     environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "1", **(env or {})}
     if colour:
         del environment["NO_COLOR"]  # to rich before 14, an empty one is one too
     with anyio.fail_after(PATIENCE):
         return await anyio.to_thread.run_sync(
-            _in_terminal, argv, columns, environment, interrupt_at.encode()
+            _in_terminal, argv, columns, environment, interrupt_at.encode(), typed.encode()
         )
 
 
 def _in_terminal(
-    argv: Sequence[str], columns: int, env: Mapping[str, str], interrupt_at: bytes
+    argv: Sequence[str], columns: int, env: Mapping[str, str], interrupt_at: bytes, typed: bytes
 ) -> Ended:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, columns))
@@ -116,6 +117,7 @@ def _in_terminal(
         [*HILOS, *argv], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=env
     )
     os.close(theirs)
+    os.write(ours, typed)
     screen = b""
     with contextlib.suppress(OSError):  # EIO: how Linux says that nobody has it open any more
         while part := os.read(ours, 65_536):
@@ -149,10 +151,10 @@ async def test_the_help_explains_environment_and_exit_codes(
 ) -> None:
     ended = await in_process(capsys, "--help")
     assert ended.code == 0
-    for word in ("demo", "get", "check", "HILOS_API_KEY", "HILOS_BASE_URL", "HILOS_ACCOUNT"):
+    for word in ("demo", "get", "check", "run", "HILOS_API_KEY", "HILOS_BASE_URL", "HILOS_ACCOUNT"):
         assert word in ended.out
     codes = re.findall(r"^  (\d+) ", ended.out, re.MULTILINE)
-    assert codes == ["0", "1", "2", "3", "4", "130", "141"]
+    assert codes == ["0", "1", "2", "3", "4", "5", "130", "141"]
     assert max(map(len, lines(ended.out))) <= 80
 
 

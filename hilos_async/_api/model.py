@@ -40,7 +40,7 @@ class Model(msgspec.Struct, frozen=True):
     ) -> CoreSchema:
         from hilos_async._api import pydantic
 
-        return pydantic.core_schema_of(cls, handler)
+        return pydantic.core_schema_of(cls, source, handler)
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -161,7 +161,7 @@ class _Line(msgspec.Struct, frozen=True):
     execution: _Glimpsed | None = None
     error: ErrorNote | None = None
     # Not of such an export: a file of contacts is none of executions, and the other way round.
-    contact: msgspec.Raw | None = None
+    contact: object = None
     walked: int | None = None
 
     @property
@@ -176,7 +176,7 @@ class _ContactLine(msgspec.Struct, frozen=True):
     contact: _GlimpsedContact | None = None
     walked: int | None = None
     error: ErrorNote | None = None
-    execution: msgspec.Raw | None = None
+    execution: object = None
 
     @property
     def ending(self) -> Ending | None:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -202,6 +202,10 @@ class FakeHilos:
     def flows(self) -> list[UUID]:
         """The flows that can be run."""
         return list(self._account.stories.flows)
+
+    def start(self, flow: UUID | str, contacts: Sequence[Mapping[str, object]]) -> UUID:
+        """Make an execution of a flow for these contacts, as a run does, and give its id."""
+        return self._account.run(_uuid(flow), contacts, self._elapsed())
 
     @property
     def runs_created(self) -> int:
