@@ -80,6 +80,8 @@ def _tabulate(
     if not names or found.docstring is None:
         return
     said, text = _taken_out(found.docstring.value, set(names))
+    if fields is None and len(names) == 1 and not said:
+        return  # the signature and the text say it all
     for name, field in (fields or {}).items():
         if field.docstring:
             said[name] = " ".join(field.docstring.value.split())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from hilos_async.errors import HilosError, StatusError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 logger: Final = logging.getLogger("hilos_async")
@@ -104,6 +105,19 @@ def key_refused(path: str, id: UUID | None, error: StatusError) -> None:
         f"the API refused the key ({error.status} for {path}): check HILOS_API_KEY or token=",
         execution_id=_text(id),
         status=error.status,
+    )
+
+
+def run_abandoned(flow_id: UUID, sent_at: datetime) -> None:
+    """A run was cancelled after sending had begun."""
+    since = sent_at.isoformat(timespec="seconds")
+    _tell(
+        logging.WARNING,
+        "run_abandoned",
+        f"the run of flow {flow_id} was cancelled while it was sent and may have started: "
+        f"list_executions(flow=...) shows an execution created since {since} if it has",
+        flow_id=str(flow_id),
+        sent_at=sent_at.isoformat(),
     )
 
 

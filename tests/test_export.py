@@ -36,7 +36,8 @@ from hilos_async._extras import install_command
 from hilos_async.export import ExportError, ExportProgress, ExportReport, export_executions
 from hilos_async.export import _files as files
 from hilos_async.export import _records as records
-from hilos_async.export._tables import HEADER, check_size
+from hilos_async.export._columns import EXECUTIONS
+from hilos_async.export._tables import check_size
 from hilos_async.testing import FakeHilos, Fault
 
 # Files of a few lines may block these tests' loop:
@@ -386,7 +387,7 @@ async def test_a_csv_holds_text_that_no_spreadsheet_runs(
     assert not out.read_bytes().startswith(b"\xef\xbb\xbf")
     rows = read_csv(out)
     assert list(rows) == [*map(str, IDS), "'=no()"]  # in the order of the ids
-    assert tuple(rows[str(ONE)]) == HEADER
+    assert tuple(rows[str(ONE)]) == EXECUTIONS.header
     for id, name in zip(IDS, NAMES, strict=False):
         if id != FOUR:
             assert rows[str(id)]["flow"] == f"'{name}".replace("\t=", "\t'=")
@@ -523,11 +524,11 @@ async def test_of_a_line_that_does_not_fit_nothing_stays(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(bytes(data)[:-100])
 
-    with contextlib.closing(records.Records(out)) as there:
+    with contextlib.closing(records.Records(out, records.Record)) as there:
         there._file.close()
         there._file = Full(out, "ab")
         with pytest.raises(OSError, match="No space left"):
-            there.append(lookup)
+            there.append(records.Record.of(lookup))
         assert len(there) == 1
     assert out.read_bytes() == whole
 

@@ -20,8 +20,9 @@ import pytest
 from hilos_async import HilosSession, Lookup
 from hilos_async.export import ExportError, ExportProgress, export_executions
 from hilos_async.export import _export as steps
+from hilos_async.export import _run as run_of_export
 from hilos_async.export import _tables as tables
-from hilos_async.export._records import Records
+from hilos_async.export._records import Record, Records
 from hilos_async.testing import FakeHilos
 
 # Files of a few lines may block these tests' loop:
@@ -106,7 +107,7 @@ async def test_a_cancelled_export_keeps_its_lock_until_its_thread_has_ended(
 
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, held.step())
-        patched.setattr(steps, "_SYNCED", -1.0)  # a sync after every line
+        patched.setattr(run_of_export, "_SYNCED", -1.0)  # a sync after every line
         task = asyncio.create_task(export())
         waiting: list[asyncio.Task[None]] = [task]
         try:
@@ -256,10 +257,10 @@ async def test_a_file_that_something_else_has_changed_is_left_as_it_is(
 async def test_a_file_that_changes_while_its_lines_are_joined_is_left_as_it_is(
     fake: FakeHilos, hilos: HilosSession, out: Path
 ) -> None:
-    lookup = Lookup(ONE, await hilos.get_execution(ONE))
-    with contextlib.closing(Records(out)) as records:
-        records.append(lookup)
-        records.append(lookup)
+    record = Record.of(Lookup(ONE, await hilos.get_execution(ONE)))
+    with contextlib.closing(Records(out, Record)) as records:
+        records.append(record)
+        records.append(record)
     check = records.check
     times = [False, True]
 
@@ -277,7 +278,7 @@ async def test_a_file_that_changes_while_its_lines_are_joined_is_left_as_it_is(
 async def test_a_table_takes_no_line_for_that_of_another_id(out: Path) -> None:
     lines = [b'{"id":"%s","error":{"type":"E","message":"m"}}\n' % str(id).encode() for id in IDS]
     out.write_bytes(b"".join(lines))
-    with contextlib.closing(Records(out)) as records:
+    with contextlib.closing(Records(out, Record)) as records:
         out.write_bytes(b"".join(reversed(lines)))
         with pytest.raises(ExportError, match="something else has changed"):
             list(records.in_order([id.bytes for id in IDS], also=()))

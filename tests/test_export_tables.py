@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hilos_async import FlowExecution, HilosSession
 from hilos_async.cli import main
 from hilos_async.export import Record, export_executions
-from hilos_async.export._tables import CSV, HEADER, inert
+from hilos_async.export._columns import EXECUTIONS
+from hilos_async.export._tables import CSV, inert
 from hilos_async.testing import FakeHilos
 
 # Files of a few lines may block these tests' loop:
@@ -52,7 +53,7 @@ def named(name: str) -> Record:
 
 def written(*records: Record, bom: bool = False) -> bytes:
     file = io.BytesIO()
-    with CSV(file, UTC, bom=bom) as table:
+    with CSV(file, EXECUTIONS, UTC, bom=bom) as table:
         for record in records:
             table.add(record)
         table.finish()
@@ -114,8 +115,8 @@ def test_other_text_stays_as_it_is(text: str) -> None:
 def test_no_reader_finds_a_formula_whatever_it_takes_for_a_separator(name: str) -> None:
     document = written(named(name)).decode()
     rows = list(csv.reader(io.StringIO(document, newline="")))
-    assert [len(row) for row in rows] == [len(HEADER)] * 2
-    assert rows[1][HEADER.index("flow")] == inert(name)
+    assert [len(row) for row in rows] == [len(EXECUTIONS.header)] * 2
+    assert rows[1][EXECUTIONS.header.index("flow")] == inert(name)
     for separator in ",;\t":
         for row in csv.reader(io.StringIO(document, newline=""), delimiter=separator):
             for cell in row:
@@ -182,7 +183,7 @@ async def test_a_text_too_long_for_a_cell_is_marked_and_told(
         report = await export_executions(hilos, [ONE], tmp_path / "out.xlsx")
     assert bool(report)
     sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").active
-    found = sheet.cell(2, HEADER.index("status_reason") + 1).value
+    found = sheet.cell(2, EXECUTIONS.header.index("status_reason") + 1).value
     assert len(found.encode("utf-16-le")) // 2 <= 32_767
     told = [record for record in caplog.records if record.name.startswith("hilos_async.export")]
     if more == 0:

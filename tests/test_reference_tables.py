@@ -29,6 +29,9 @@ def ask(id, *, timeout=None, max_age=0.0, max_age_ended=None, session=None, trus
     Raises ``ValueError``.
     """
 
+def one(id):
+    """Ask for ``id``."""
+
 class Card:
     """What is shown."""
 
@@ -76,6 +79,10 @@ def test_a_row_has_what_is_said_of_that_argument_and_the_text_has_the_rest(packa
     }
     text = told.partition("Args:")[0]
     assert " ".join(text.split()) == "Ask for it. Nothing is sent twice. Raises ``ValueError``."
+
+
+def test_a_single_argument_that_the_text_explains_needs_no_table(package: Any) -> None:
+    assert package["one"].docstring.value == "Ask for ``id``."
 
 
 def test_fields_are_rows_and_methods_are_not(package: Any) -> None:

@@ -156,6 +156,8 @@ def _reason(error: HilosError | None) -> str:
             return "Hilos did not answer in time."
         case errors.TransportError():
             return "Hilos could not be reached."
+        case errors.ResponseTooLargeError():
+            return "Hilos sent more than a campaign can be."
         case errors.SessionClosedError():
             return "The board has been stopped."
         case _:

@@ -11,6 +11,7 @@ import io
 import os
 import time
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -74,7 +75,7 @@ class _Body(BytesIOPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        self._sending.has_begun = True
+        self._sending.begun_at = datetime.now(UTC)
         await super().write_with_length(writer, content_length)
 
 
@@ -152,13 +153,16 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
-        """The aiohttp session for a request that must not be sent twice.
+    def _open_for(self, call: Call[Any], session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        """The aiohttp session for a request that is more than a plain GET.
 
-        A kept connection may be closed already, and whether the request arrived would be unknown: it
-        gets a new one. A given session decides about its connections itself.
+        One that must not be sent twice, and one that has just met a closed connection, gets a new
+        connection: a kept one may be closed as well, and whether the request arrived would be unknown. A
+        given session decides about its connections itself.
         """
-        if sending.method == "GET" or self._given is not None:
+        must_be_new = call.is_stale or call.method != "GET"
+        call.is_stale = False
+        if not must_be_new or self._given is not None:
             return session
         if self._fresh is None:
             self._fresh = self._new_session(_Connector(limit=0, force_close=True))
@@ -202,8 +206,8 @@ class Transport:
         session = self._session
         if session is None or self.closed or self._given is not None:  # which others may close
             session = self.open()
-        if call.sending is not None:
-            session = self._open_for(call.sending, session)
+        if call.sending is not None or call.is_stale:
+            session = self._open_for(call, session)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
@@ -243,7 +247,7 @@ class Transport:
         self._has_answered = True
         if 200 <= response.status < 300:
             return response.status, response.headers, body
-        return response.status, self._plain(response.headers), self.without_key(body)
+        return response.status, self.plain(response.headers), self.without_key(body)
 
     async def _send(
         self, session: aiohttp.ClientSession, path: str, sending: Sending
@@ -281,7 +285,7 @@ class Transport:
         call.is_stale = not has_begun and self._was_kept(error, call.sent)
         return transport_error(error, call.path, self.base_url.origin(), self._key)
 
-    def _plain(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def plain(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers with lower-case names, fields that came twice joined, and no key in them."""
         plain: dict[str, str] = {}
         for name, value in headers.items():

@@ -11,14 +11,26 @@ import textwrap
 from typing import TYPE_CHECKING, Protocol
 
 from hilos_async._version import __version__
-from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _show, _watch
+from hilos_async.cli import (
+    _check,
+    _connection,
+    _contacts,
+    _demo,
+    _export,
+    _gather,
+    _get,
+    _list,
+    _run_flow,
+    _show,
+    _watch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
 
-_DESCRIPTION = "Flow executions of the Hilos WhatsApp platform: look them up, a few or many."
+_DESCRIPTION = "Flow executions of the Hilos WhatsApp platform: start, list, look up, export."
 _ENVIRONMENT = (
     ("HILOS_API_KEY", "the API key (or HILOS_API_TOKEN); there is no option for it"),
     ("HILOS_BASE_URL", "what every request begins with; --base-url and --account win"),
@@ -40,6 +52,7 @@ _EXIT_CODES = (
     ),
     ("3", "the key was refused"),
     ("4", "the API could not be reached, or did not answer sensibly"),
+    ("5", "a campaign may have started all the same: look before you start it again"),
     ("130", "Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)"),
     ("141", "whoever read the output is gone, as in `hilos get ... | head -1`"),
 )
@@ -133,5 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     add(_check, "check")
     add(_gather, "gather")
     add(_watch, "watch")
+    add(_list, "list")
+    add(_contacts, "contacts")
+    add(_run_flow, "run")
     add(_export, "export")
     return parser

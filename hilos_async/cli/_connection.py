@@ -75,7 +75,7 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-concurrency",
-        type=_whole,
+        type=whole,
         default=50,
         metavar="N",
         help="at most so many requests at once (default: 50)",
@@ -143,7 +143,8 @@ def _pace(text: str) -> RateLimit | Literal["learn", "off"]:
     raise argparse.ArgumentTypeError(f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, learn or off")
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """The number that an option is given: a whole one of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)

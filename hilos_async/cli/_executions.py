@@ -15,6 +15,7 @@ from hilos_async.errors import AuthenticationError, DeadlineExceededError, Statu
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from datetime import datetime
 
     from hilos_async.errors import HilosError
     from hilos_async.models import FlowExecution
@@ -50,9 +51,20 @@ def _row(execution: FlowExecution) -> list[str]:
 
 
 def _last_run(execution: FlowExecution) -> str:
-    moment = execution.last_run_on
+    if execution.last_run_on is None:
+        return shown(execution.last_run_text)  # the native deployment may send any text
+    return moment(execution.last_run_on)
+
+
+def shown(text: str | None) -> str:
+    """A text, or a dash where there is none."""
+    return text or _ABSENT
+
+
+def moment(moment: datetime | None) -> str:
+    """A moment on this machine's clock, to the minute."""
     if moment is None:
-        return execution.last_run_text or _ABSENT  # the native deployment may send any text
+        return _ABSENT
     # A year that the local clock cannot show stays in the API's zone.
     with contextlib.suppress(OverflowError, OSError, ValueError):
         moment = moment.astimezone()

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilos_async._many.summary import zone_of
-from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show
+from hilos_async.cli import (
+    _connection,
+    _executions,
+    _export_contacts,
+    _ids,
+    _interrupt,
+    _meter,
+    _show,
+)
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, CommandError
 from hilos_async.errors import AuthenticationError
 from hilos_async.export import ExportError, export_executions
@@ -32,12 +40,23 @@ DESCRIPTION = """\
 Look up the executions of a file of ids and write each as a line of JSON as it comes: {"id",
 "execution"}, or {"id", "error"} for a lookup that failed or a line that is no id. Stopped in any way,
 the same command goes on where it was; ids that are in the file are not asked again. A .csv or .xlsx is
-made at the end from the .ndjson file, which stays beside it."""
+made at the end from the .ndjson file, which stays beside it. With --contacts-of or --flow, the lines are
+contacts: how each fared, and what it answered."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    _ids.configure(parser, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    _ids.configure(what)
+    what.add_argument(
+        "--contacts-of",
+        nargs="+",
+        metavar="ID",
+        help="the contacts of these executions, each with its outcome and answers; - is standard input",
+    )
+    what.add_argument(
+        "--flow", metavar="ID", help="the contacts of all executions of this flow, in the same way"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -49,7 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--retry-errors", action="store_true", help="ask again for ids whose lookup has failed"
     )
     parser.add_argument(
-        "--refresh", action="store_true", help="ask again for executions that had not ended"
+        "--refresh",
+        action="store_true",
+        help="ask again for executions that had not ended; of contacts, for all",
     )
     parser.add_argument(
         "--tz",
@@ -69,6 +90,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export, say how it went, and give the exit code."""
     output, zone = _checked(options)
+    if options.file is None:
+        return _export_contacts.run(options, output, zone)
     session = _connection.connect(
         options, pace=options.pace, max_concurrency=options.max_concurrency
     ).session
@@ -100,7 +123,10 @@ def _checked(options: argparse.Namespace) -> tuple[Path, tzinfo]:
         raise CommandError(str(error), USAGE) from error
     if options.excel and output.suffix != ".csv":
         raise CommandError(f"--excel is for a .csv; {output.name} needs none", USAGE)
-    if options.file != "-" and Path(options.file).resolve() in (output, records_of(output)):
+    if options.file not in (None, "-") and Path(options.file).resolve() in (
+        output,
+        records_of(output),
+    ):
         raise CommandError(f"{options.file} holds the ids: choose another output", USAGE)
     return output, zone
 

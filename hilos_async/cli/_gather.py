@@ -17,6 +17,7 @@ from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, 
 from hilos_async.cli._show import INTERRUPTED, USAGE, CommandError
 from hilos_async.errors import AuthenticationError, InvalidIdError
 from hilos_async.export import Record
+from hilos_async.export._columns import EXECUTIONS
 from hilos_async.export._tables import CSV
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class _Found:
 
 def _csv(records: Iterable[Record], *, bom: bool) -> str:
     written = io.BytesIO()
-    with CSV(written, UTC, bom=bom) as table:
+    with CSV(written, EXECUTIONS, UTC, bom=bom) as table:
         for record in records:
             table.add(record)
         table.finish()

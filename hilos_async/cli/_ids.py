@@ -24,24 +24,23 @@ if TYPE_CHECKING:
 _TOLD: Final = 10  # lines that are no ids, one by one; of the rest only the number
 
 
-def configure(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    """Give a command the option that names a file of ids."""
+def configure(parser: argparse._ActionsContainer) -> None:
+    """Give a command, or a group of its options, the one that names a file of ids."""
     parser.add_argument(
         "--ids",
         dest="file",
         metavar="FILE",
-        required=required,
         help="read ids from this file, one a line; - is standard input",
     )
 
 
-def checked(texts: Iterable[str]) -> list[UUID]:
+def checked(texts: Iterable[str], noun: str = "execution") -> list[UUID]:
     """Ids from the command line, each once; ``CommandError`` that names every text that is none."""
     ids: dict[UUID, None] = {}
     wrong: list[str] = []
     for text in texts:
         try:
-            ids[parse_id(text)] = None
+            ids[parse_id(text, noun)] = None
         except InvalidIdError as error:
             wrong.append(str(error))
     if wrong:
@@ -90,7 +89,7 @@ def in_file(name: str) -> Generator[UUID | str, None, None]:
     wrong = 0
     is_empty = True
     try:
-        with _opened(name) as lines:
+        with opened(name) as lines:
             for number, line in enumerate(lines, 1):
                 text = line.strip()
                 if not text:
@@ -111,7 +110,8 @@ def in_file(name: str) -> Generator[UUID | str, None, None]:
         _show.message(f"{shown}: {wrong - _TOLD:,} more lines are no ids")
 
 
-def _opened(name: str) -> io.TextIOWrapper:
+def opened(name: str) -> io.TextIOWrapper:
+    """A file of lines, or standard input for ``-``, in UTF-8 or, if it says so, UTF-16."""
     binary: BinaryIO = open(0 if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
     if name == "-" and _show.is_terminal(sys.stdin):
         _show.message("reading ids from the terminal, one a line; Ctrl-D ends them")

@@ -19,6 +19,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 UNREACHABLE: Final = 4
+UNKNOWN: Final = 5
 INTERRUPTED: Final = 130  # as a shell counts it: 128 and the signal's number
 _BROKEN_PIPE: Final = 141
 

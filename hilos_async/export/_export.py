@@ -6,43 +6,36 @@ written.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
+from hilos_async import _checks
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
 from hilos_async._many.summary import zone_of
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
-from hilos_async.export._files import ExportError, locked, replacing
-from hilos_async.export._records import Key, Records, id_of, key_of
+from hilos_async.export._columns import EXECUTIONS
+from hilos_async.export._files import ExportError, locked
+from hilos_async.export._records import Key, Record, id_of, key_of
+from hilos_async.export._run import Run, to_its_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import tzinfo
-    from typing import BinaryIO
 
     from hilos_async._many.source import Ids
     from hilos_async.session import HilosSession
 
-_T = TypeVar("_T")
-
-# Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
-_SYNCED: Final = 2.0
-_PART: Final = 200  # rows of a table between two moments at which others may run, or cancel it
 RECORDS: Final = ".ndjson"
-
-_log = logging.getLogger(__name__)
 
 
 class ExportProgress(Progress, frozen=True, kw_only=True):
@@ -112,6 +105,7 @@ async def export_executions(
     that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
     asked.
     """
+    _checks.callback("on_progress", on_progress)
     output = checked_output(path)
     zone = zone_of(tz)
     if bom and output.suffix != ".csv":
@@ -119,12 +113,12 @@ async def export_executions(
     cut = 0
     keys = await _keys(ids)
     _tables.check_size(output, len(keys))
-    run = _Run(records_of(output), keys)
+    run = _Run(records_of(output), Record, keys)
     with contextlib.ExitStack() as stack:
         with run.telling(run.path):
             stack.enter_context(locked(run.path))
             stack.callback(run.close)
-            await _to_its_end(run.open)
+            await to_its_end(run.open)
         asked = [
             key
             for key in keys
@@ -136,10 +130,11 @@ async def export_executions(
             with run.telling(run.path):
                 run.close()
         with run.telling(run.path):
-            await _to_its_end(run.records.compact)
+            await to_its_end(run.records.compact)
         if output != run.path:
             with run.telling(output):
-                cut = await run.write_table(output, zone, bom=bom)
+                rows = run.records.in_order(keys, also=keys)
+                cut = await run.write_table(output, rows, EXECUTIONS, zone, bom=bom)
     return ExportReport(
         path=output,
         records=run.path,
@@ -178,62 +173,8 @@ async def _keys(ids: Ids) -> dict[Key, None]:
     return {key_of(given): None for given in await Source(ids).all()}
 
 
-async def _to_its_end(work: Callable[[], _T]) -> _T:
-    """Run work on a file in a thread, and go on only once it has ended, cancelled or not.
-
-    A thread cannot be stopped. Whoever left it behind would give the file's lock away while it still
-    writes. An anyio shield alone is not enough: it holds against anyio's own scopes. And the thread
-    is a future, not a task: ``asyncio.run`` cancels every task at a second Ctrl-C.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    thread = asyncio.get_running_loop().run_in_executor(None, work)
-    with anyio.CancelScope(shield=True):
-        while not thread.done():
-            try:
-                await asyncio.wait([thread])
-            except asyncio.CancelledError as error:
-                cancelled = error
-    if cancelled is not None:
-        thread.exception()  # so that nobody misses it
-        raise cancelled
-    return thread.result()
-
-
-class _Run:
-    """One run of an export: its file, and how far it is."""
-
-    records: Records
-
-    def __init__(self, path: Path, keys: dict[Key, None]) -> None:
-        self.path = path
-        self._keys = keys
-        self._is_open = False
-
-    def open(self) -> None:
-        self.records = Records(self.path)
-        self._is_open = True
-
-    def close(self) -> None:
-        if self._is_open:
-            self.records.close()
-
-    @contextlib.contextmanager
-    def telling(self, path: Path) -> Generator[None, None, None]:
-        """Make of an error of the system one that says which file it was and how far the export is."""
-        try:
-            yield
-        except OSError as error:
-            problem = f"{path} cannot be written: {error.strerror or error}"
-            if not self._is_open:
-                raise ExportError(problem, path=path) from error
-            kept, total = sum(key in self.records for key in self._keys), len(self._keys)
-            raise ExportError(
-                f"{problem}. {kept:,} of {total:,} ids are in {self.path.name}, as whole lines; once it "
-                "can be written, the same export goes on from there",
-                path=path,
-                kept=kept,
-                total=total,
-            ) from error
+class _Run(Run[Record]):
+    """A run that asks for executions."""
 
     async def fetch(
         self,
@@ -243,21 +184,20 @@ class _Run:
         on_progress: Callable[[ExportProgress], object] | None,
     ) -> None:
         """Append the line of each id as it comes."""
-        started = synced = anyio.current_time()
+        started = anyio.current_time()
         done = failed = 0
 
         def tell(lookup: Lookup | None) -> None:
             if on_progress is not None:
-                on_progress(
-                    ExportProgress(
-                        done=done,
-                        failed=failed,
-                        total=len(keys),
-                        elapsed=anyio.current_time() - started,
-                        there=len(self._keys) - len(keys),
-                        lookup=lookup,
-                    )
+                progress = ExportProgress(
+                    done=done,
+                    failed=failed,
+                    total=len(keys),
+                    elapsed=anyio.current_time() - started,
+                    there=len(self._keys) - len(keys),
+                    lookup=lookup,
                 )
+                _checks.ignored("on_progress", on_progress(progress))
 
         tell(None)
         ids: Iterator[UUID | str] = map(id_of, keys)
@@ -265,40 +205,7 @@ class _Run:
             async for lookup in lookups:
                 if isinstance(lookup.error, SessionClosedError):
                     raise lookup.error  # that is no answer about the id: the next run asks
-                # Nothing may wait between taking a result and writing it: what is under way then, and
-                # no more, is what a kill costs.
-                with self.telling(self.path):
-                    self.records.append(lookup)
+                await self.append(Record.of(lookup))
                 done += 1
                 failed += lookup.error is not None
                 tell(lookup)
-                if anyio.current_time() - synced > _SYNCED:
-                    with self.telling(self.path):
-                        await _to_its_end(self.records.sync)
-                    synced = anyio.current_time()
-
-    async def write_table(self, output: Path, zone: tzinfo, *, bom: bool) -> int:
-        """Make the table from the records, in one step; how many cells did not hold their text."""
-        _tables.check_size(output, len(self.records))
-        with replacing(output) as file, _table(output, file, zone, bom=bom) as table:
-            for number, record in enumerate(self.records.in_order(self._keys, also=self._keys)):
-                table.add(record)
-                if number % _PART == 0:
-                    await anyio.lowlevel.checkpoint()
-            await _to_its_end(table.finish)
-        if table.cut:
-            _log.warning(
-                "%s: cells cut: %d (Excel holds no more than 32,767 characters in one; %s has all of "
-                "their text)",
-                output.name,
-                table.cut,
-                self.path.name,
-                extra={"hilos_event": "cut", "hilos_cells": table.cut},
-            )
-        return table.cut
-
-
-def _table(output: Path, file: BinaryIO, zone: tzinfo, *, bom: bool) -> _tables.Table:
-    if output.suffix == ".csv":
-        return _tables.CSV(file, zone, bom=bom)
-    return _tables.XLSX(file, zone, output.with_name(f".{output.name}.hilos-spool"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from hilos_async import RateLimit
+from hilos_async import RateLimit, errors
 from hilos_async.testing import FakeLimit, Fault
 from tests.browser import PATIENCE
 from tests.campaign_board.stage import IDS, Page, Stage, counted, modules, named, needs_browser
@@ -113,6 +113,35 @@ def test_a_line_shows_how_a_campaign_went_on(page: Page) -> None:
     visible = "return document.querySelector(arguments[0]).checkVisibility()"
     assert page.window.run(visible, f"{page.row(ONE)} .trend svg")
     assert not page.window.run(visible, f"{page.row(TWO)} .trend svg"), "one point is no line"
+
+
+SAID = "GET flow-execution/0: https://api.invalid"
+OF_A_LOOKUP: list[errors.HilosError] = [
+    errors.TransportError(SAID),
+    errors.AttemptTimeoutError(SAID),
+    *(kind(SAID, status=status) for kind, status in (
+        (errors.StatusError, 400),
+        (errors.AuthenticationError, 401),
+        (errors.PermissionDeniedError, 403),
+        (errors.NotFoundError, 404),
+        (errors.RateLimitError, 429),
+        (errors.ServerError, 503),
+    )),
+    errors.DecodeError(SAID, path="$.flow"),
+    errors.ResponseTooLargeError(SAID, limit=1),
+    errors.DeadlineExceededError(SAID),
+    errors.SessionClosedError(SAID),
+    errors.InvalidIdError(SAID),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OF_A_LOOKUP, ids=lambda error: type(error).__name__)
+def test_every_error_of_a_lookup_is_told_in_words_for_people(error: errors.HilosError) -> None:
+    with modules() as (_, board):
+        told = board._reason(error)
+    assert told.endswith((".", "?"))
+    assert "does not know" not in told
+    assert SAID not in told
 
 
 def test_a_line_gets_coarser_and_keeps_its_ends() -> None:
