@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import nox
@@ -88,35 +89,35 @@ def build(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", "dist")
     [wheel], [sdist] = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    tried = Path(session.create_tmp(), "tried").resolve()
-    shutil.rmtree(tried, ignore_errors=True)
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tried, filter="data")
-    source = tried / sdist.name.removesuffix(".tar.gz")
-    if Path(".git").exists():
-        tracked = str(session.run("git", "ls-files", external=True, silent=True)).splitlines()
-        missing = [name for name in tracked if not (source / name).is_file()]
-        if missing:
-            session.error(f"the sdist is not whole: {missing}")
-    _try_the_wheel(session, wheel.resolve(), tried)
-    _try_the_readme(session, source)
+    with tempfile.TemporaryDirectory() as elsewhere:  # away from this folder and its settings
+        with tarfile.open(sdist) as archive:
+            archive.extractall(elsewhere, filter="data")
+        source = Path(elsewhere, sdist.name.removesuffix(".tar.gz"))
+        if Path(".git").exists():
+            tracked = str(session.run("git", "ls-files", external=True, silent=True)).splitlines()
+            missing = [name for name in tracked if not (source / name).is_file()]
+            if missing:
+                session.error(f"the sdist is not whole: {missing}")
+        wheel = wheel.resolve()
+        with session.chdir(elsewhere):
+            _try_the_wheel(session, wheel)
+        with session.chdir(source):
+            _try_the_readme(session)
 
 
-def _try_the_wheel(session: nox.Session, wheel: Path, directory: Path) -> None:
+def _try_the_wheel(session: nox.Session, wheel: Path) -> None:
     """Install it without extras; import it, and run the demonstration."""
-    session.chdir(directory)  # not where the package's source is
-    python = str(directory / "fresh" / "bin" / "python")
     session.run("python", "-m", "venv", "fresh")
+    python = "fresh/bin/python"
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
     session.run(python, "-m", "pip", "check", external=True)
     imports = "import hilos_async, hilos_async.export, hilos_async.testing"
     session.run(python, "-W", "error", "-c", imports, external=True)
-    session.run(str(directory / "fresh" / "bin" / "hilos"), "demo", external=True)
+    session.run("fresh/bin/hilos", "demo", external=True)
 
 
-def _try_the_readme(session: nox.Session, source: Path) -> None:
+def _try_the_readme(session: nox.Session) -> None:
     """Run its commands as they stand there, but of the suite only a part."""
-    session.chdir(source)
     lines = Path("README.md").read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if line.startswith("python3 -m venv .venv && ")]
     part = session.posargs or [

@@ -327,6 +327,11 @@ async def test_a_json_document_is_one_line_for_every_reader(fake: FakeHilos) -> 
         documents = {line: json.loads(line) for line in ended.out.splitlines()}
         assert len(documents) == 2
         assert "a\\u2028b\\u2029c\\u0085d\\r\\ne" in ended.out
+    listed = await process("list", "--format", "ids", "--limit", "1")
+    fake.put(listed.out.strip(), status_reason="a\u2028b\u2029c\x85d\r\ne")
+    ended = await process("list", "--format", "ndjson")
+    assert ended.out.splitlines() == ended.out.removesuffix("\n").split("\n")
+    assert "a\\u2028b\\u2029c\\u0085d\\r\\ne" in ended.out
 
 
 async def test_a_failed_lookup_is_1_and_the_others_are_shown(

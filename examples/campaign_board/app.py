@@ -38,8 +38,12 @@ def create_app(board: Board, factory: Callable[[], HilosSession] = HilosSession)
     @app.get("/events")
     async def events(hilos: HilosDep) -> StreamingResponse:
         board.follow(hilos)
-        # A proxy that keeps the events to send them later would keep them for ever.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        # A proxy or a GZipMiddleware that keeps the events to send them later would keep them for ever.
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Encoding": "identity",
+            "X-Accel-Buffering": "no",
+        }
         return StreamingResponse(
             board.events(hilos), headers=headers, media_type="text/event-stream"
         )

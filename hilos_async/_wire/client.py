@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 
-from hilos_async import _log
+from hilos_async import _checks, _log
 from hilos_async._api.replies import Reader
 from hilos_async._version import __version__
 from hilos_async._wire import address
@@ -63,6 +63,7 @@ class Client:
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         _log.obey_environment()
+        _checks.instance("allow_http", allow_http, bool)
         key = address.api_key(token)
         url = address.resolve_base_url(account, base_url, allow_http)
         check_connections(session, proxy, ssl, trust_env, trace_configs)

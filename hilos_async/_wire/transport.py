@@ -262,8 +262,8 @@ class Transport:
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send a request of ours on a given session: with our key, and asked once."""
-        if self._given is None or "Authorization" not in self._given.headers:
-            request.headers.pop("Authorization", None)  # out of a netrc file, with trust_env
+        if self._given is not None and self._given.trust_env:
+            request.headers.pop("Authorization", None)  # out of a netrc file
         request.headers.update(self._headers)
         try:
             return await handler(request)

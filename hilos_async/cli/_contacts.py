@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hilos_async._api.model import to_line
 from hilos_async.cli import _executions, _ids, _rows
 from hilos_async.cli._table import Column
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     [execution] = _ids.checked([options.execution])
 
     def line(row: ExecutionContact) -> str:
-        return f"{row.id}\n" if options.format == "ids" else f"{row.to_json().decode()}\n"
+        return f"{row.id}\n" if options.format == "ids" else to_line(row).decode()
 
     return _rows.show(
         options,

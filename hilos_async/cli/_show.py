@@ -134,7 +134,7 @@ def _filled(label: str, text: str, stream: TextIO | None) -> str:
     lines = textwrap.wrap(
         label + clean(text),
         width(),
-        subsequent_indent=" " * min(len(label), width() // 10),  # room for an id on a narrow one
+        subsequent_indent=" " * min(len(label), width() // 8),  # room for an id on a narrow one
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -150,7 +150,7 @@ def _plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     widths = _widths(columns, list(zip(*rows, strict=True)) or [()] * len(columns))
     lines: list[str] = []
     for row in ([column.header for column in columns], *rows):
-        padded = []
+        padded: list[str] = []
         for cell, width, column in zip(row, widths, columns, strict=True):
             space = " " * (width - width_of(cell))
             padded.append(space + cell if column.right else cell + space)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
-import anyio.lowlevel
 import msgspec
 
 from hilos_async import _checks
