@@ -26,7 +26,7 @@ _NEVER_RUNS = (
 )
 
 
-def parse_id(value: object) -> UUID:
+def parse_id(value: object, noun: str = "execution") -> UUID:
     """The UUID that any of its spellings stands for; ``InvalidIdError`` for everything else."""
     if isinstance(value, UUID):
         return value
@@ -36,7 +36,7 @@ def parse_id(value: object) -> UUID:
     if len(shown) > 80:
         shown = shown[:77] + "..."
     error = InvalidIdError(
-        f"{shown} is no execution id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
+        f"{shown} is no {noun} id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
     )
     # Half a surrogate pair, which JSON may hold, could not be written into any answer or file.
     error.execution_id = str(value).encode("utf-8", "backslashreplace").decode()

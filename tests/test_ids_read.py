@@ -20,13 +20,13 @@ from tests.faults import expected, is_idle, session
 from tests.raw_server import RawServer, good, hang, ids, no_task_left, until, when
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from hilos_async import HilosSession
     from hilos_async._many.source import Ids
 
-    Way = Callable[[HilosSession, Ids, Path], Awaitable[set[UUID | str]]]
+    Way = Callable[[HilosSession, Ids, Path], Coroutine[None, None, set[UUID | str]]]
 
 pytestmark = pytest.mark.anyio
 

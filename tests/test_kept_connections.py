@@ -59,9 +59,8 @@ class Uvicorn:
 
     def __init__(self, idle: float) -> None:
         self.asked: list[str] = []
-        config = uvicorn.Config(
-            self._app, log_config=None, interface="asgi3", lifespan="off", timeout_keep_alive=idle
-        )  # type: ignore[arg-type]
+        config = uvicorn.Config(self._app, log_config=None, interface="asgi3", lifespan="off")
+        setattr(config, "timeout_keep_alive", idle)  # noqa: B010 - declared as whole seconds
         self._server = uvicorn.Server(config)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:

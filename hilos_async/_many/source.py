@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
 
 
-class _End(Enum):
+class End(Enum):
+    """The end of a source."""
+
     END = 0
 
 
-_END: Final = _End.END  # not None: that may stand in a list of ids, and is an invalid one
+END: Final = End.END  # not None: that may stand in a list of ids, and is an invalid one
 
 
 class Source:
     """Ids as they are read. ``count`` is how many there are, ``None`` if that is unknown.
 
-    ``has_reader``: ``run`` has to run while ``next`` is called. ``is_async``: it may keep a reader
-    waiting. Raises ``TypeError`` for what is no iterable of ids.
+    ``has_reader``: ``run`` has to run, and ``next`` gives what it reads; otherwise ``take`` gives each
+    id. ``is_async``: it may keep a reader waiting. Raises ``TypeError`` for what is no iterable of ids.
     """
 
     def __init__(self, ids: Ids) -> None:
@@ -56,7 +58,7 @@ class Source:
                 self._read_from = _each(iter(ids))
         self.has_reader = self._collection is None
         self._wanted = asyncio.Semaphore(0)
-        self._read: asyncio.Queue[UUID | str | _End] = asyncio.Queue()
+        self._read: asyncio.Queue[UUID | str | End] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._is_stopped = False
 
@@ -79,17 +81,17 @@ class Source:
             raise
         reader.result()
 
-    async def next(self) -> UUID | str:
-        """The next id as it was given; ``StopAsyncIteration`` at the end."""
-        if self._collection is not None:
-            given = next(self._collection, _END)
-        else:
-            self._wanted.release()
-            given = await self._read.get()
-            if given is _END:
-                self._read.put_nowait(_END)  # for whoever asks next
-        if given is _END:
-            raise StopAsyncIteration
+    def take(self) -> UUID | str | End:
+        """The next id of a collection as it was given; ``END`` at its end."""
+        assert self._collection is not None
+        return next(self._collection, END)
+
+    async def next(self) -> UUID | str | End:
+        """The next id that ``run`` reads, as it was given; ``END`` at the end."""
+        self._wanted.release()
+        given = await self._read.get()
+        if given is END:
+            self._read.put_nowait(END)  # for whoever asks next
         return given
 
     def stop(self) -> None:
@@ -122,7 +124,7 @@ class Source:
                 raise
         finally:
             self._reader = None  # what cleans up is not cancelled
-            self._read.put_nowait(_END)
+            self._read.put_nowait(END)
             await self._aclose()
 
     async def _next_wanted(self) -> UUID | str:
