@@ -107,7 +107,7 @@ def query(
     endpoint: Endpoint[T], parameters: Mapping[str, object], *, is_native: bool
 ) -> dict[str, str]:
     """Those parameters that were given, as the deployment calls and writes them."""
-    names = endpoint.native_names if is_native else {}
+    names: Mapping[str, str] = endpoint.native_names if is_native else {}
     return {
         names.get(name, name): str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in parameters.items()

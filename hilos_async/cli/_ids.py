@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _TOLD: Final = 10  # lines that are no ids, one by one; of the rest only the number
 
 
-def configure(parser: argparse._ActionsContainer) -> None:
+def configure(
+    # Groups of options have no public type.
+    parser: argparse._ActionsContainer,  # pyright: ignore[reportPrivateUsage]
+) -> None:
     """Give a command, or a group of its options, the one that names a file of ids."""
     parser.add_argument(
         "--ids",
