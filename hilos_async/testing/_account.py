@@ -7,6 +7,7 @@ HTTP: a page is a count and rows. What it is asked for while it shifts, it answe
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 from uuid import UUID
 
@@ -48,9 +49,7 @@ class Account:
         self._inserted = 0
         self._reads = 0
         self._numbers: dict[UUID, list[int]] = {}
-        ids = [UUID(uuid_about(seed, "listed", number)) for number in range(executions)]
-        ids.sort(key=lambda id: str(self.stories.document(id, 0.0)["created_on"]), reverse=True)
-        self._listed = ids
+        self._executions = executions
 
     # --- one of them
 
@@ -104,6 +103,13 @@ class Account:
         return id
 
     # --- lists
+
+    @cached_property
+    def _listed(self) -> list[UUID]:
+        """The executions of the list, newest first; made when somebody lists."""
+        ids = [UUID(uuid_about(self._seed, "listed", n)) for n in range(self._executions)]
+        ids.sort(key=lambda id: str(self.stories.document(id, 0.0)["created_on"]), reverse=True)
+        return ids
 
     def executions(self, query: Mapping[str, str], begin: int, size: int, elapsed: float) -> Slice:
         """Give rows of the list of executions, of those that the query lets through."""

@@ -74,7 +74,7 @@ class FakeHilos:
         latency: float = 0.0,
         lifetime: float | None = None,
         native: bool = False,
-        executions: int = 60,
+        executions: int = 250,
         page_size: int = 40,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
