@@ -67,7 +67,7 @@ class Dispatch:
             )
         except HilosError as error:
             error.execution_id = call.id
-            error.attempts = call.attempts
+            error.attempts, error.uncounted = call.attempts, call.uncounted
             error.elapsed = self._clock() - call.started
             call.last_error = None  # no cycle: the error's traceback leads to the call
             raise
@@ -170,11 +170,13 @@ def _judge(call: Call[T], error: HilosError) -> Verdict | None:
     if call.is_stale and not call.repeated:
         # Nobody's failure: the server had closed the connection while nobody used it.
         call.repeated, call.delay = True, 0.0
+        call.uncounted += 1
         return None
     if isinstance(error, StatusError):
         call.repeated = False  # it got through; in a pause that follows, connections may be closed
     if is_refusal(error):
         call.delay = 0.0  # the pause is everybody's
+        call.uncounted += 1
         return "refused" if isinstance(error, RateLimitError) else "busy"
     if not is_transient(error):
         if isinstance(error, AuthenticationError) and call.caller.stopped is None:
