@@ -49,15 +49,16 @@ class Dispatch:
         Raises the last error, which knows what was asked for, how often, and how long it took.
         """
         attempt = self._attempt if call.tally is None else self._told_attempt
+        first: list[HilosError] = []
         try:
             try:
                 return await attempt(call)
             except HilosError as error:
                 if not _again(call, error):
                     raise
-                failed = error
+                first.append(error)
             return await retry(
-                failed,
+                first,
                 functools.partial(attempt, call),
                 exhausted=lambda: call.failures >= call.bounds.retry.attempts,
                 delay=lambda: call.delay,
@@ -68,6 +69,7 @@ class Dispatch:
             error.execution_id = call.id
             error.attempts = call.attempts
             error.elapsed = self._clock() - call.started
+            call.last_error = None  # no cycle: the error's traceback leads to the call
             raise
 
     async def _told_attempt(self, call: Call[T]) -> T:
@@ -127,6 +129,7 @@ class Dispatch:
             if _log.logger.isEnabledFor(logging.DEBUG):
                 seconds = self._clock() - call.sent
                 _log.request(call.path, call.id, call.attempts, seconds, failed or status or None)
+            failed = None  # no cycle: its traceback leads here
         return answer
 
     def _leave(
