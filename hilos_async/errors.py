@@ -13,6 +13,7 @@
       ResponseTooLargeError     a reply over max_response_bytes
       DeadlineExceededError     the lookup's or the batch's timeout ran out; the last error is chained
       SessionClosedError        the session was closed
+      UnstableListError         a list changed faster than its pages can be read
       OutcomeUnknownError       a run was sent and may have started; the cause is chained
       InvalidIdError            not a UUID; also a ValueError; raised before any request
 
@@ -76,13 +77,15 @@ class HilosError(Exception):
     """Whatever this library raises about a lookup or a session.
 
     ``execution_id`` is the id asked for, of an execution or of one of its contacts (the text given, if
-    it is no UUID); ``None`` where no id was asked for. ``attempts`` is the number of requests sent,
-    ``elapsed`` the seconds since the call began, waiting included. An error is pickled and copied with
-    its cause.
+    it is no UUID); ``None`` where no id was asked for. ``attempts`` is the number of requests
+    sent; ``uncounted`` of them used up no attempt of the policy: they were refused with a 429 (or
+    another status with ``Retry-After``), or met a connection that the server had closed. ``elapsed`` is
+    the seconds since the call began, waiting included. An error is pickled and copied with its cause.
     """
 
     execution_id: UUID | str | None = None
     attempts: int = 0
+    uncounted: int = 0
     elapsed: float = 0.0
 
     def __init__(self, message: str) -> None:
@@ -103,7 +106,10 @@ class HilosError(Exception):
         text = str(self.args[0]) if self.args else type(self).__name__
         if self.attempts < 2:
             return text
-        return f"{text} [{self.attempts} attempts in {self.elapsed:.1f} s]"
+        aside = ""
+        if self.uncounted:
+            aside = f"; {self.uncounted} not counted: asked to wait, or a closed connection"
+        return f"{text} [{self.attempts} attempts in {self.elapsed:.1f} s{aside}]"
 
 
 class TransportError(HilosError):
@@ -225,6 +231,10 @@ class SessionClosedError(HilosError):
     """The session was closed, before the lookup or under it."""
 
 
+class UnstableListError(HilosError):
+    """A list lost rows faster than its pages can be read: the walk ends rather than skip one."""
+
+
 class OutcomeUnknownError(HilosError):
     """A run was sent, and what came back does not tell whether it has started.
 
@@ -243,4 +253,4 @@ class OutcomeUnknownError(HilosError):
 
 
 class InvalidIdError(HilosError, ValueError):
-    """What was given as an execution's id is no UUID; nothing was sent."""
+    """What was given as an id is no UUID; nothing was sent."""

@@ -353,8 +353,8 @@ def test_a_limit_that_has_dropped_is_taken_from_what_was_accepted() -> None:
     for _ in range(3):
         talk.spend(19, seconds=0.2)  # and the one that went first after the pause
         talk.refuse()
-        limit = talk.learned()
-    assert limit == RateLimit(20)
+        talk.accept()
+    assert talk.kept == RateLimit(20)
 
 
 def test_another_window_than_the_known_one_is_learned_anew() -> None:
@@ -382,10 +382,10 @@ def test_an_announced_limit_is_news_only_once() -> None:
         talk.now += 1.0
         talk.spend(50)
         talk.refuse(quota=quota)
-        learned = talk.learned()
-    assert learned == RateLimit(50)
+        talk.accept()
+    assert talk.kept == RateLimit(50)
     talk.accept(quota=quota)
-    assert talk.kept == learned
+    assert talk.kept == RateLimit(50)
     talk.accept(quota=Quota(requests=70, per=1.0))
     assert talk.limit == RateLimit(70)
 

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-import msgspec
 import pytest
 import redis
 import redis.asyncio

@@ -107,7 +107,7 @@ async def test_the_first_failure_is_replayed_and_not_asked_again() -> None:
         slept.append(delay)
 
     found = await retry(
-        TransportError("first"),
+        [TransportError("first")],
         scripted(TransportError("second"), "found"),
         exhausted=lambda: False,
         delay=lambda: 0.25,
@@ -128,7 +128,7 @@ async def test_the_last_error_comes_out_as_it_is(last: HilosError, exhausted: bo
     attempts = iter([False, exhausted])
     with pytest.raises(HilosError) as caught:
         await retry(
-            TransportError("first"),
+            [TransportError("first")],
             scripted(last),
             exhausted=lambda: next(attempts),
             delay=lambda: 0.0,

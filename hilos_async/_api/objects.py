@@ -1,7 +1,8 @@
 """The API's objects as frozen Structs, both deployments in one set.
 
-Knows which field is required (only what both contracts require), what may be null all the same,
-and how the API writes durations. Refuses to know how a document got here: no HTTP, no session.
+Knows which field is required (only what both contracts require), what may be null all the same, and how
+the API writes durations. No ``repr`` shows who somebody is: people log objects. Refuses to know how a
+document got here: no HTTP, no session.
 """
 
 from __future__ import annotations
@@ -35,9 +36,14 @@ from hilos_async.errors import DecodeError
 if TYPE_CHECKING:
     JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
     Count = int
+    Id = UUID
+    NO_ID: UUID
 else:
     JSON = object  # msgspec has no recursive aliases; object decodes to the same plain values
     Count = int | None  # read-only numbers may come as null; __post_init__ turns that into 0
+    # No contract promises a row's id; whatever a list or a run gave has one, or is an error.
+    Id = UUID | None
+    NO_ID = None
 
 DateTime = Annotated[datetime, msgspec.Meta(tz=True)]
 T = TypeVar("T")
@@ -64,6 +70,9 @@ class User(Model, frozen=True, kw_only=True, gc=False):
     profile_image: str | None = None
     role: int | UserRole | None = None
 
+    def __repr__(self) -> str:
+        return f"<User {self.id}>"
+
 
 class Channel(Model, frozen=True, kw_only=True, gc=False):
     """The number or account that a flow talks through."""
@@ -77,6 +86,9 @@ class Channel(Model, frozen=True, kw_only=True, gc=False):
     is_sandbox: bool | None = None
     created_on: DateTime | None = None
 
+    def __repr__(self) -> str:
+        return f"<Channel {self.id}>"  # its other names may be a phone number
+
 
 class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
     """One condition that chose a campaign's contacts."""
@@ -85,6 +97,9 @@ class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
     comparison: Comparison
     value: str
     id: UUID | None = None
+
+    def __repr__(self) -> str:
+        return f"<ContactFilter {self.field!r} {self.comparison}>"
 
 
 class Flow(Model, frozen=True, kw_only=True, gc=False):
@@ -105,6 +120,9 @@ class Flow(Model, frozen=True, kw_only=True, gc=False):
     flow_execution_variables: tuple[str, ...] | None = None
     trigger_type: TriggerType | None = None
     trigger_config: JSON = None
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.id!r} {self.name!r}>"
 
 
 class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
@@ -131,12 +149,15 @@ class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
     execution_type: ExecutionType | None = None
 
     def __post_init__(self) -> None:
-        _nulls_to_zero(self)
+        nulls_to_zero(self)
+
+    def __repr__(self) -> str:
+        return f"<FlowVersion {self.id} of {self.flow.name!r}: {_told(self)}>"
 
     @property
     def average_completion(self) -> timedelta | None:
         """``avg_completion_time`` as a duration; ``None`` if it is not in the API's notation."""
-        return _duration(self.avg_completion_time)
+        return duration(self.avg_completion_time)
 
 
 class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
@@ -177,7 +198,10 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     inbound_start_message_match_exact: bool | None = None
 
     def __post_init__(self) -> None:
-        _nulls_to_zero(self)
+        nulls_to_zero(self)
+
+    def __repr__(self) -> str:
+        return f"<FlowExecution {self.id} {self.flow.name!r} {self.status}: {_told(self)}>"
 
     @property
     def is_terminal(self) -> bool:
@@ -187,7 +211,7 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     @property
     def average_completion(self) -> timedelta | None:
         """``avg_completion_time`` as a duration; ``None`` if it is not in the API's notation."""
-        return _duration(self.avg_completion_time)
+        return duration(self.avg_completion_time)
 
     @property
     def completion_rate(self) -> float | None:
@@ -222,7 +246,7 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
         Fields the contracts do not know are ignored. Raises ``DecodeError`` with the JSON ``path``
         of the first thing that does not fit.
         """
-        execution: Self = decode(document, _decoder_of(cls))
+        execution: Self = decode(document, decoder_of(cls))
         return execution
 
     def to_json(self) -> bytes:
@@ -255,8 +279,9 @@ def decode(document: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:
         ) from error
 
 
-@lru_cache(maxsize=8)
-def _decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
+@lru_cache(maxsize=32)
+def decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
+    """The decoder of a Struct, made once."""
     return msgspec.json.Decoder(cls)
 
 
@@ -264,14 +289,23 @@ _COUNTS = ("num_contacts", "completed", "running", "failed", "expired", "cancele
 _counts = attrgetter(*_COUNTS)
 
 
-def _nulls_to_zero(counted: FlowExecution | FlowVersion) -> None:
+def _told(counted: FlowExecution | FlowVersion) -> str:
+    """The contacts, and how many of them there are of each kind, in words."""
+    kinds = [f"{count:,} {name}" for name in _COUNTS[1:] if (count := getattr(counted, name))]
+    contacts = "1 contact" if counted.num_contacts == 1 else f"{counted.num_contacts:,} contacts"
+    return ", ".join([contacts, *kinds])
+
+
+def nulls_to_zero(counted: Model) -> None:
+    """Turn the counters that came as null into 0, in a Struct that has them all."""
     if None in _counts(counted):
         for name in _COUNTS:
             if getattr(counted, name) is None:
                 msgspec.structs.force_setattr(counted, name, 0)
 
 
-def _duration(text: str | None) -> timedelta | None:
+def duration(text: str | None) -> timedelta | None:
+    """What a text in the API's notation of durations says; ``None`` for any other."""
     found = _DURATION.fullmatch(text) if text else None
     if found is None:
         return None

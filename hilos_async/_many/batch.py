@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
 from hilos_async import _checks
 from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
+from hilos_async._api.columns import COLUMNS, Cell
+from hilos_async._api.contacts import ExecutionContact
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
-from hilos_async._many.summary import Summary, summarize, summarize_by_flow
+from hilos_async._many.summary import (
+    Summary,
+    in_zone,
+    summarize,
+    summarize_by_flow,
+    zone_of,
+)
 from hilos_async.errors import HilosError, InvalidIdError
 
 if TYPE_CHECKING:
@@ -131,6 +140,28 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
             groups.setdefault(execution.status, []).append(execution)
         return groups
 
+    def to_rows(self, tz: tzinfo | str = UTC) -> list[dict[str, Cell]]:
+        """Each execution as one flat dict: ``DataFrame(batch.to_rows())``.
+
+        The keys are the columns of an export, but for those of errors: a failed id has no row and is
+        in ``errors``. Date-times are in the time zone ``tz`` (or its name).
+
+        Raises ``ValueError`` for a name that is no time zone.
+        """
+        zone = zone_of(tz)
+        rows: list[dict[str, Cell]] = []
+        for id, execution in self.executions.items():
+            row: dict[str, Cell] = {"id": str(id)}
+            for name, cell_of in COLUMNS.items():
+                cell = cell_of(execution)
+                row[name] = in_zone(cell, zone) if isinstance(cell, datetime) else cell
+            rows.append(row)
+        return rows
+
+    def _repr_html_(self) -> str:
+        """How it went, and the totals of each flow, where a notebook shows it."""
+        return f"<p>{html.escape(repr(self))}</p>{self.summary_by_flow()._repr_html_()}"
+
     def summary(self, tz: tzinfo | str = UTC) -> Summary:
         """Totals over all executions, with dates in the time zone ``tz`` (or its name).
 
@@ -141,6 +172,22 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
     def summary_by_flow(self, tz: tzinfo | str = UTC) -> Summary:
         """Totals for each flow, those with the most contacts first; ``tz`` as in ``summary``."""
         return summarize_by_flow(self.executions.values(), tz)
+
+
+class ContactBatch(Batch[ExecutionContact], Model, frozen=True):
+    """What became of each id: a contact of an execution or an error, each in the order of the ids.
+
+    ``len()`` counts the ids, the truth value says whether every one of them was fetched.
+    ``batch[id]``, ``batch.get(id)`` and ``id in batch`` take an id in any spelling.
+    """
+
+    contacts: dict[UUID, ExecutionContact]
+    errors: dict[UUID | str, HilosError]
+
+    @property
+    def results(self) -> dict[UUID, ExecutionContact]:
+        """The contacts, under the name that all batches have."""
+        return self.contacts
 
 
 class Gathering(Generic[T]):
@@ -157,22 +204,25 @@ class Gathering(Generic[T]):
         self._count = count  # of ids, repeated ones included
         self._clock = clock
         self._on_progress = on_progress
-        # None: being asked. The place is taken when the id is read: that is the order of the input.
-        self._slots: dict[UUID | str, T | HilosError | None] = {}
+        self._keys: list[UUID | str] = []  # in the order of the input: as they were read
+        # None: being asked. By the number of the id: the hash of a UUID is Python code.
+        self._slots: dict[int | str, T | HilosError | None] = {}
         self._started = clock()
         self._done = self._failed = self._repeated = 0
 
     def accept(self, key: UUID | str) -> bool:
         """Take the id's place; ``False`` if it has one."""
-        if key in self._slots:
+        number = key if isinstance(key, str) else key.int
+        if number in self._slots:
             self._repeated += 1
             return False
-        self._slots[key] = None
+        self._slots[number] = None
+        self._keys.append(key)
         return True
 
     def deliver(self, key: UUID | str, outcome: T | HilosError) -> None:
         """Keep what became of an id and tell how far the batch is."""
-        self._slots[key] = outcome
+        self._slots[key if isinstance(key, str) else key.int] = outcome
         self._done += 1
         self._failed += isinstance(outcome, HilosError)
         if self._on_progress is not None:
@@ -192,7 +242,7 @@ class Gathering(Generic[T]):
         """
         results: dict[UUID, T] = {}
         errors: dict[UUID | str, HilosError] = {}
-        for key, outcome in self._slots.items():
+        for key, outcome in zip(self._keys, self._slots.values(), strict=True):
             if isinstance(outcome, HilosError):
                 errors[key] = outcome
             elif outcome is not None and isinstance(key, UUID):

@@ -161,11 +161,11 @@ def _relearn(s: State, refusal: Refusal) -> None:
     s.seen = 0.0
     was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
     at_most = 0.97 * s.per / slots.interval(s)
-    if was_burst and s.mean and last_mean and 0.4 * kept <= mean < at_most:
-        if abs(mean - last_mean) <= _SAME * mean:  # twice the same: so much flows in
-            s.low, s.high, s.sure = mean, 0.0, True
-            _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
-            return
+    is_twice_the_same = s.mean and last_mean and abs(mean - last_mean) <= _SAME * mean
+    if was_burst and is_twice_the_same and 0.4 * kept <= mean < at_most:  # so much flows in
+        s.low, s.high, s.sure = mean, 0.0, True
+        _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
+        return
     if counted.most < 0.97 * kept and not s.flows:
         # At once after a step up: that may be a bucket without a burst as well.
         at_once = not s.sure and s.low > 0 and refusal.sent - s.stepped < 0.5 * s.per
@@ -205,10 +205,8 @@ def is_rare(s: State, refusal: Refusal) -> bool:
 
 def _give_way(s: State, refusal: Refusal) -> None:
     """Leave more to whoever else draws on the budget, and the more the sooner it comes again."""
-    if s.flows:
-        again = refusal.since < _TELLING
-    else:
-        again = refusal.sent - s.stepped < _AGAIN * max(1.0, s.per)
+    in_time = refusal.sent - s.stepped < _AGAIN * max(1.0, s.per)
+    again = refusal.since < _TELLING if s.flows else in_time
     s.less = min(0.5, s.less * 2) if again else _MORE
     _keep(s, s.requests * (1 - s.less), s.per)
 

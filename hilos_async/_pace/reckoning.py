@@ -94,10 +94,10 @@ def report(s: State, reply: Reply, spread: float) -> None:
     """Hear how a request ended."""
     slots.replied(s, reply)
     after_pause = s.probing and reply.sent >= s.began
-    if reply.quota is not None and s.learns:
-        if limits.hear(s, reply.quota, refused=reply.verdict == "refused"):
-            _refuse(s, _as_refused(reply), spread)
-            after_pause = False
+    quota = reply.quota if s.learns else None
+    if quota is not None and limits.hear(s, quota, refused=reply.verdict == "refused"):
+        _refuse(s, _as_refused(reply), spread)
+        after_pause = False
     if reply.verdict == "accepted":
         s.accepted += 1
         s.since += 1

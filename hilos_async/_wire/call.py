@@ -10,6 +10,7 @@ from hilos_async.errors import DeadlineExceededError, HilosError
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from hilos_async._api.replies import Reader
@@ -47,7 +48,7 @@ SINGLE = Caller(is_batch=False)
 class Sending:
     """What is sent where it is more than a GET of a path."""
 
-    __slots__ = ("body", "has_begun", "keeps_reply", "method", "query", "reply")
+    __slots__ = ("begun_at", "body", "keeps_reply", "method", "query", "reply")
 
     def __init__(
         self,
@@ -60,9 +61,14 @@ class Sending:
         self.method = method
         self.query = query
         self.body = body
-        self.has_begun = False  # a byte of the body may have left
+        self.begun_at: datetime | None = None  # since then, a byte of the body may have left
         self.keeps_reply = keeps_reply
         self.reply: tuple[int, Mapping[str, str], bytes] | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again: what only reads, and what cannot have arrived."""
+        return self.body is None or self.begun_at is None
 
 
 class Call(Generic[T]):
@@ -87,6 +93,7 @@ class Call(Generic[T]):
         "started",
         "tally",
         "timeout",
+        "uncounted",
     )
 
     def __init__(
@@ -114,6 +121,7 @@ class Call(Generic[T]):
         self.is_stale = False  # the last request met a kept connection that had been closed
         self.repeated = False  # it went once more at once for that
         self.failures = 0  # of the requests, those that use up an attempt
+        self.uncounted = 0  # those that do not: refused, or on a connection that had been closed
         self.delay = 0.0  # seconds to back off before the next
         self.last_error: HilosError | None = None
         # Those who want the same id, and wait for what is found.

@@ -49,15 +49,16 @@ class Dispatch:
         Raises the last error, which knows what was asked for, how often, and how long it took.
         """
         attempt = self._attempt if call.tally is None else self._told_attempt
+        first: list[HilosError] = []
         try:
             try:
                 return await attempt(call)
             except HilosError as error:
                 if not _again(call, error):
                     raise
-                failed = error
+                first.append(error)
             return await retry(
-                failed,
+                first,
                 functools.partial(attempt, call),
                 exhausted=lambda: call.failures >= call.bounds.retry.attempts,
                 delay=lambda: call.delay,
@@ -66,8 +67,9 @@ class Dispatch:
             )
         except HilosError as error:
             error.execution_id = call.id
-            error.attempts = call.attempts
+            error.attempts, error.uncounted = call.attempts, call.uncounted
             error.elapsed = self._clock() - call.started
+            call.last_error = None  # no cycle: the error's traceback leads to the call
             raise
 
     async def _told_attempt(self, call: Call[T]) -> T:
@@ -127,6 +129,7 @@ class Dispatch:
             if _log.logger.isEnabledFor(logging.DEBUG):
                 seconds = self._clock() - call.sent
                 _log.request(call.path, call.id, call.attempts, seconds, failed or status or None)
+            failed = None  # no cycle: its traceback leads here
         return answer
 
     def _leave(
@@ -152,6 +155,7 @@ class Dispatch:
         if call.is_stale and not call.repeated:
             # Nobody's failure: the server had closed the connection while nobody used it.
             call.repeated, call.delay = True, 0.0
+            call.uncounted += 1
             return None
         if isinstance(error, StatusError):
             call.repeated = (
@@ -159,9 +163,11 @@ class Dispatch:
             )
         if is_refusal(error):
             call.delay = 0.0  # the pause is everybody's
+            call.uncounted += 1
             return "refused" if isinstance(error, RateLimitError) else "busy"
         if is_bare_503(error) and self._gate.silence.asks_to_wait(call.sent, self._clock()):
             call.delay = 0.0
+            call.uncounted += 1
             return "refused"
         if not is_transient(error):
             if isinstance(error, AuthenticationError) and call.caller.stopped is None:
@@ -184,6 +190,6 @@ def _obeyed(quota: Quota, bounds: Bounds) -> Quota:
 
 def _again(call: Call[T], error: BaseException) -> bool:
     """Whether to ask again; a run only where no byte of it can have left."""
-    if call.sending is not None and call.sending.body is not None and call.sending.has_begun:
+    if call.sending is not None and not call.sending.is_repeatable:
         return False
     return call.bounds.retry.again(error)

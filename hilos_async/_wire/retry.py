@@ -83,7 +83,7 @@ def is_bare_503(error: BaseException) -> bool:
 
 
 async def retry(
-    failed: HilosError,
+    first: list[HilosError],
     attempt: Callable[[], Awaitable[T]],
     *,
     exhausted: Callable[[], bool],
@@ -91,16 +91,16 @@ async def retry(
     sleep: Callable[[float], Awaitable[None]],
     again: Callable[[BaseException], bool],
 ) -> T:
-    """Go on after a first attempt that failed, until one succeeds or the attempts are exhausted.
+    """Go on after the ``first`` attempt, whose error is taken from the list, until one succeeds.
 
     A success costs nothing here: tenacity is only asked once there is a failure to judge, and that
-    one is replayed to it as the outcome of its first attempt. Raises the last error.
+    one is replayed to it as the outcome of its first attempt. Raises the last error once the attempts
+    are exhausted. In a list, so that no frame keeps an error whose traceback leads to the frame.
     """
-    pending = [failed]
 
     async def replay_then_attempt() -> T:
-        if pending:
-            raise pending.pop()
+        if first:
+            raise first.pop()
         return await attempt()
 
     # One per lookup: a shared AsyncRetrying mixes the state of concurrent tasks.
