@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING, Protocol
 
 from hilos_async._version import __version__
-from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _show, _watch
+from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _pace, _show, _watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,4 +102,5 @@ def _parser() -> argparse.ArgumentParser:
     add(_gather, "gather")
     add(_watch, "watch")
     add(_export, "export")
+    add(_pace, "pace", asks=False)
     return parser

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Unpack
 from hilos_async import _checks
 from hilos_async._pace.pacer import RateLimit
 from hilos_async._wire import address
+from hilos_async._wire.options import SHARED
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.session import HilosSession
 
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 
 _UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3_600.0, "day": 86_400.0}
-_WORDS: Final[dict[str, Literal["learn", "off"]]] = {"learn": "learn", "off": "off"}
+_WORDS: Final[dict[str, Literal["learn", "machine", "off"]]] = {
+    "learn": "learn",
+    "machine": "machine",
+    "off": "off",
+}
 _RATE: Final = re.compile(
     r"(?P<requests>\d{1,9}(?:\.\d{1,6})?)(?:/(?P<unit>s|min|h|day))?", re.ASCII
 )
@@ -67,9 +72,10 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pace",
         type=_pace,
-        metavar="RATE|learn|off",
-        help="at most so many requests: 5 or 5/s, 600/min, 1000/h; learn finds the limit out "
-        "(default: 5/s for ActiveCampaign, else learn)",
+        metavar="RATE|machine|learn|off",
+        help="at most so many requests: 5 or 5/s, 600/min, 1000/h; machine shares 5/s for "
+        "ActiveCampaign, else what is found out, with all that runs on this machine (the default); "
+        "learn finds the limit out for this command alone",
     )
     parser.add_argument(
         "--max-concurrency",
@@ -83,7 +89,7 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
 def connect(
     options: argparse.Namespace,
     *,
-    pace: RateLimit | Literal["learn", "off"] | None = None,
+    pace: RateLimit | Literal["learn", "machine", "off"] | None = None,
     **session_options: Unpack[Options],
 ) -> Connection:
     """Make the session that options and environment describe; nothing is sent.
@@ -98,7 +104,7 @@ def connect(
     except ValueError as error:
         raise CommandError(f"{error} (it came from {url_from})", USAGE) from error
     try:
-        session = HilosSession(base_url=url, pace=pace, **session_options)
+        session = HilosSession(base_url=url, pace=pace or SHARED, **session_options)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     key_from = "HILOS_API_KEY" if os.environ.get("HILOS_API_KEY") else "HILOS_API_TOKEN"
@@ -123,13 +129,15 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
 
 
-def _pace(text: str) -> RateLimit | Literal["learn", "off"]:
+def _pace(text: str) -> RateLimit | Literal["learn", "machine", "off"]:
     if text in _WORDS:
         return _WORDS[text]
     found = _RATE.fullmatch(text)
     if found is not None and float(found["requests"]) > 0:
         return RateLimit(float(found["requests"]), per=_UNITS[found["unit"] or "s"])
-    raise argparse.ArgumentTypeError(f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, learn or off")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, machine, learn or off"
+    )
 
 
 def _whole(text: str) -> int:
