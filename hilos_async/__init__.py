@@ -1,7 +1,7 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
-from hilos_async._many.batch import ExecutionBatch, Progress
-from hilos_async._many.stream import Lookup, Stream
+from hilos_async._many.batch import Batch, ExecutionBatch, Progress
+from hilos_async._many.stream import Failed, Fetched, Lookup, Stream
 from hilos_async._many.summary import Summary, SummaryRow
 from hilos_async._many.watch import Change
 from hilos_async._pace.pacer import Pace, Pacer, Quota, RateLimit, Reply
@@ -29,6 +29,7 @@ from hilos_async.errors import (
     HilosError,
     InvalidIdError,
     NotFoundError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     RateLimitError,
     ResponseTooLargeError,
@@ -43,6 +44,7 @@ from hilos_async.session import HilosSession
 __all__ = [
     "AttemptTimeoutError",
     "AuthenticationError",
+    "Batch",
     "Change",
     "Channel",
     "ChannelProvider",
@@ -55,6 +57,8 @@ __all__ = [
     "ExecuteFor",
     "ExecutionBatch",
     "ExecutionType",
+    "Failed",
+    "Fetched",
     "Flow",
     "FlowExecution",
     "FlowExecutionStatus",
@@ -66,6 +70,7 @@ __all__ = [
     "InvalidIdError",
     "Lookup",
     "NotFoundError",
+    "OutcomeUnknownError",
     "Pace",
     "Pacer",
     "PermissionDeniedError",

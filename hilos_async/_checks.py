@@ -6,6 +6,8 @@ what was given and what would do.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from uuid import UUID
@@ -15,6 +17,11 @@ from hilos_async.errors import InvalidIdError
 _UUID = re.compile(
     r"(?:urn:uuid:)?(\{)?[0-9a-f]{8}(-?)[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{4}\2[0-9a-f]{12}(?(1)\})",
     re.IGNORECASE | re.ASCII,
+)
+
+_ASYNCHRONOUS = (
+    "{name} is asynchronous and would never run: give a plain function; it can start a task, or put "
+    "into an asyncio.Queue what a task of yours awaits"
 )
 
 
@@ -39,6 +46,30 @@ def instance(name: str, value: object, kind: type) -> None:
     """A value of that type."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def callback(name: str, function: object) -> None:
+    """A plain function, method or other callable, or ``None``; one that has to be awaited is refused."""
+    if function is None:
+        return
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, not {type(function).__name__}")
+    called: object = function
+    while isinstance(called, functools.partial):
+        called = called.func
+    # Of an object with __call__, that is what runs.
+    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(
+        getattr(called, "__call__", None)  # noqa: B004 - the method itself is wanted
+    ):
+        raise TypeError(_ASYNCHRONOUS.format(name=name))
+
+
+def ignored(name: str, result: object) -> None:
+    """What a callback returned: anything but something that has to be awaited."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError(_ASYNCHRONOUS.format(name=name))
 
 
 def positive(name: str, value: object) -> float:

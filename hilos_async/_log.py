@@ -12,14 +12,12 @@ import logging
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from hilos_async.errors import HilosError, StatusError
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from hilos_async._pace.pacer import RateLimit
 
 logger: Final = logging.getLogger("hilos_async")
 logger.addHandler(logging.NullHandler())
@@ -54,16 +52,16 @@ def obey_environment() -> None:
         logger.addHandler(handler)
 
 
-def retry(execution_id: UUID, attempt: int, delay: float, error: HilosError | None) -> None:
-    """A lookup is asked again after so many seconds; 0: when the pause is over."""
+def retry(path: str, id: UUID | None, attempt: int, delay: float, error: HilosError | None) -> None:
+    """A request is sent again after so many seconds; 0: as soon as the pace allows."""
     if not logger.isEnabledFor(logging.INFO):
         return
-    when = f"in {delay:.2f} s" if delay else "after the pause"
+    when = f"in {delay:.2f} s" if delay else "as soon as the pace allows"
     _tell(
         logging.INFO,
         "retry",
-        f"flow-execution/{execution_id}: attempt {attempt} ended in {_name(error)}; again {when}",
-        execution_id=str(execution_id),
+        f"{path}: attempt {attempt} ended in {_name(error)}; again {when}",
+        execution_id=_text(id),
         attempt=attempt,
         delay=delay,
         error=type(error).__name__,
@@ -97,20 +95,19 @@ def server_down(failures: int) -> None:
     )
 
 
-def key_refused(execution_id: UUID, error: StatusError) -> None:
+def key_refused(path: str, id: UUID | None, error: StatusError) -> None:
     """The API does not take the key."""
     _tell(
         logging.WARNING,
         "key_refused",
-        f"the API refused the key ({error.status} for flow-execution/{execution_id}): check "
-        "HILOS_API_KEY or token=",
-        execution_id=str(execution_id),
+        f"the API refused the key ({error.status} for {path}): check HILOS_API_KEY or token=",
+        execution_id=_text(id),
         status=error.status,
     )
 
 
 def request(
-    execution_id: UUID, attempt: int, seconds: float, came: int | HilosError | None
+    path: str, id: UUID | None, attempt: int, seconds: float, came: int | HilosError | None
 ) -> None:
     """A request has ended: in a status, in an error, or cancelled."""
     status = came if isinstance(came, int) else _status(came)
@@ -118,8 +115,8 @@ def request(
     _tell(
         logging.DEBUG,
         "request",
-        f"flow-execution/{execution_id}: {status or error} in {seconds:.3f} s",
-        execution_id=str(execution_id),
+        f"{path}: {status or error} in {seconds:.3f} s",
+        execution_id=_text(id),
         attempt=attempt,
         seconds=seconds,
         status=status,
@@ -138,6 +135,7 @@ def outage_over() -> None:
     _tell(logging.INFO, "redis_back", "Redis answers again")
 
 
+<<<<<<< HEAD
 def alone(error: OSError) -> None:
     """The file of a MachinePacer cannot be used."""
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)
@@ -148,16 +146,30 @@ def alone(error: OSError) -> None:
         "this process keeps a pace of its own",
         error=name,
     )
+=======
+class Limit(Protocol):
+    """A ``RateLimit``, as far as it is told."""
+
+    @property
+    def requests(self) -> float:
+        """How many requests are allowed."""
+        ...
+
+    @property
+    def per(self) -> float:
+        """In how many seconds."""
+        ...
+>>>>>>> pace
 
 
 class LimitLog:
     """Tells of each limit that a pacer learns, once; and of its tries of a little more."""
 
     def __init__(self) -> None:
-        self._known: RateLimit | None = None
-        self._kept: RateLimit | None = None
+        self._known: Limit | None = None
+        self._kept: Limit | None = None
 
-    def tell(self, known: RateLimit, kept: RateLimit) -> None:
+    def tell(self, known: Limit, kept: Limit) -> None:
         """Hear which limit is known, and which is kept: another one while more is tried."""
         if known != self._known:
             self._limit(logging.INFO, "limit", "learned the limit", known)
@@ -165,7 +177,7 @@ class LimitLog:
             self._limit(logging.DEBUG, "limit_try", "trying a little more", kept)
         self._known, self._kept = known, kept
 
-    def _limit(self, level: int, event: str, what: str, limit: RateLimit) -> None:
+    def _limit(self, level: int, event: str, what: str, limit: Limit) -> None:
         _tell(level, event, f"{what}: {limit}", requests=limit.requests, per=limit.per)
 
 
@@ -173,6 +185,10 @@ def _tell(level: int, event: str, message: str, **fields: str | float | None) ->
     # The prefix keeps the fields apart from those of other records: logging refuses a clash.
     extra = {f"hilos_{name}": value for name, value in fields.items()}
     logger.log(level, message, extra={"hilos_event": event, **extra}, stacklevel=3)
+
+
+def _text(id: UUID | None) -> str | None:
+    return None if id is None else str(id)
 
 
 def _status(error: HilosError | None) -> int | None:

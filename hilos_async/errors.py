@@ -13,37 +13,72 @@
       ResponseTooLargeError     a reply over max_response_bytes
       DeadlineExceededError     the lookup's or the batch's timeout ran out; the last error is chained
       SessionClosedError        the session was closed
+      OutcomeUnknownError       a run was sent and may have started; the cause is chained
       InvalidIdError            not a UUID; also a ValueError; raised before any request
 
 Did they reply? Was the reply bad? Or is it the caller's own mistake? The three answers are three
-branches. This module imports nothing of ours and knows nothing of HTTP beyond a status.
+branches. This module imports nothing of ours.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pickle
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from uuid import UUID
-
-    from hilos_async._many.batch import ExecutionBatch
 
 
 def _restore(
-    cls: type[HilosError], args: tuple[object, ...], state: dict[str, object]
+    cls: type[HilosError],
+    args: tuple[object, ...],
+    state: dict[str, object],
+    cause: BaseException | None = None,
 ) -> HilosError:
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
+    error.__cause__ = cause
     return error
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """The cause of an error that is pickled; what cannot be pickled is told in words."""
+    if cause is None or isinstance(cause, HilosError):
+        return cause
+    try:
+        pickle.loads(pickle.dumps(cause))  # noqa: S301 - our own bytes: some only fail when read
+    except (pickle.PickleError, TypeError, ValueError, AttributeError, ImportError):
+        # An aiohttp error, for example, may hold an SSLContext.
+        return ConnectionError(f"{type(cause).__qualname__}: {cause}")
+    return cause
+
+
+class PartialBatch(Protocol):
+    """What a batch had when it was ended: an ``ExecutionBatch``, or another ``Batch``."""
+
+    @property
+    def results(self) -> Mapping[UUID, object]:
+        """What had been fetched, by id."""
+        ...
+
+    @property
+    def errors(self) -> Mapping[UUID | str, HilosError]:
+        """The errors of single ids."""
+        ...
+
+    def __len__(self) -> int: ...
 
 
 class HilosError(Exception):
     """Whatever this library raises about a lookup or a session.
 
-    ``execution_id`` is the id asked for (the text given, if it is no UUID), ``attempts`` the number
-    of requests sent for it, ``elapsed`` the seconds since the lookup began, waiting included.
+    ``execution_id`` is the id asked for, of an execution or of one of its contacts (the text given, if
+    it is no UUID); ``None`` where no id was asked for. ``attempts`` is the number of requests sent,
+    ``elapsed`` the seconds since the call began, waiting included. An error is pickled and copied with
+    its cause.
     """
 
     execution_id: UUID | str | None = None
@@ -55,7 +90,14 @@ class HilosError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not survive pickle's default of cls(*args).
-        return _restore, (type(self), self.args, self.__dict__.copy())
+        return _restore, (type(self), self.args, self.__dict__.copy(), _portable(self.__cause__))
+
+    def __copy__(self) -> Self:
+        twin: Self = type(self).__new__(type(self), *self.args)
+        twin.args = self.args
+        twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        return twin
 
     def __str__(self) -> str:
         text = str(self.args[0]) if self.args else type(self).__name__
@@ -117,10 +159,11 @@ class StatusError(HilosError):
 class AuthenticationError(StatusError):
     """401: the API refused the key.
 
-    Raised by a batch, ``batch`` holds what had been fetched until then.
+    Raised by a batch, ``batch`` is what had been fetched until then: an ``ExecutionBatch`` or another
+    ``Batch``, as that call would have returned it.
     """
 
-    batch: ExecutionBatch | None = None
+    batch: PartialBatch | None = None
 
 
 class PermissionDeniedError(StatusError):
@@ -128,7 +171,7 @@ class PermissionDeniedError(StatusError):
 
 
 class NotFoundError(StatusError):
-    """404: the account has no such execution."""
+    """404: the account has no such execution, contact, flow or page."""
 
 
 class RateLimitError(StatusError):
@@ -180,6 +223,23 @@ class DeadlineExceededError(HilosError):
 
 class SessionClosedError(HilosError):
     """The session was closed, before the lookup or under it."""
+
+
+class OutcomeUnknownError(HilosError):
+    """A run was sent, and what came back does not tell whether it has started.
+
+    ``flow_id`` is the flow's id and ``sent_at`` the moment, in UTC, at which sending began. A run is
+    never sent twice: whether it has started shows in ``list_executions(flow=flow_id)``, as an execution
+    created since ``sent_at``. What went wrong is chained as ``__cause__``.
+    """
+
+    flow_id: UUID
+    sent_at: datetime
+
+    def __init__(self, message: str, *, flow_id: UUID, sent_at: datetime) -> None:
+        super().__init__(message)
+        self.flow_id = flow_id
+        self.sent_at = sent_at
 
 
 class InvalidIdError(HilosError, ValueError):

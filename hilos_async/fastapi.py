@@ -15,7 +15,8 @@ from uuid import UUID
 
 import anyio
 
-from hilos_async._api.model import HilosProblem, to_json, to_line
+from hilos_async._api.model import to_json, to_line
+from hilos_async._api.problem import HilosProblem
 from hilos_async._wire.options import SHARED
 from hilos_async.errors import HilosError, StatusError
 from hilos_async.session import HilosSession

@@ -1,35 +1,30 @@
-"""HilosSession: what a user holds. It wires protocol, retry, pace and batch together.
-
-Knows the way of one lookup: retry(pace -> one attempt -> interpret). Refuses to know how any of the
-four works inside.
-"""
+"""HilosSession: what a user holds. Its operations and their docstrings; the work is done elsewhere."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import time
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self, Unpack
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
 
 import aiohttp
 import anyio
 
-from hilos_async import _checks, _log
+from hilos_async import _checks
+from hilos_async._api.endpoints import EXECUTION
+from hilos_async._api.objects import FlowExecution
 from hilos_async._many.batch import ExecutionBatch, Gathering, Progress
 from hilos_async._many.fanout import FanOut
-from hilos_async._many.lookups import Lookups
-from hilos_async._many.stream import Lookup, Stream
+from hilos_async._many.lookups import Freshness, Lookups
+from hilos_async._many.source import Source
+from hilos_async._many.stream import Failed, Fetched, Stream, StreamSink
 from hilos_async._many.watch import Change, Ending, Watch
 from hilos_async._pace.pacer import Pacer, RateLimit
-from hilos_async._version import __version__
-from hilos_async._wire import address
-from hilos_async._wire.call import Caller
-from hilos_async._wire.gate import Gate
-from hilos_async._wire.options import Bounds, Freshness, Options, connections, pacer_for
+from hilos_async._wire.call import SINGLE, Caller
+from hilos_async._wire.client import Client
+from hilos_async._wire.options import Bounds, Options
 from hilos_async._wire.retry import RetryPolicy
-from hilos_async._wire.transport import Transport
-from hilos_async.errors import AuthenticationError, HilosError
+from hilos_async.errors import AuthenticationError
 
 if TYPE_CHECKING:
     import ssl
@@ -37,11 +32,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
-    from hilos_async._many.fanout import Ids
+    from hilos_async._many.fanout import Sink
+    from hilos_async._many.source import Ids
+    from hilos_async._many.stream import Feed
     from hilos_async._wire.gate import Stats
-    from hilos_async.models import FlowExecution
 
-_SINGLE: Final = Caller(is_batch=False)
+T = TypeVar("T")
 
 
 class HilosSession:
@@ -96,13 +92,6 @@ class HilosSession:
         trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
-        _log.obey_environment()
-        key = address.api_key(token)
-        url = address.resolve_base_url(account, base_url, allow_http)
-        if session is not None and (trust_env or trace_configs):
-            raise ValueError(
-                "trust_env and trace_configs belong to an aiohttp session: set them on the one given"
-            )
         bounds = Bounds(
             timeout=timeout,
             attempt_timeout=attempt_timeout,
@@ -110,32 +99,26 @@ class HilosSession:
             max_concurrency=max_concurrency,
             max_response_bytes=max_response_bytes,
         )
-        self._pacer = pacer_for(pace, url)
-        self._pacer.bind(address.scope(url, key))
-        clock = time.monotonic
-        self._gate = Gate(self._pacer, connections(max_concurrency, session), clock=clock)
-        self._transport = Transport(
-            url,
-            key,
-            {
-                **address.auth_headers(key, auth_header),
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-                "User-Agent": f"hilos_async/{__version__} {aiohttp.http.SERVER_SOFTWARE}",
-            },
+        self._client = Client(
+            token=token,
+            account=account,
+            base_url=base_url,
+            auth_header=auth_header,
+            allow_http=allow_http,
+            bounds=bounds,
+            pace=pace,
             session=session,
             proxy=proxy,
-            ssl=True if ssl is None else ssl,
+            ssl=ssl,
             trust_env=trust_env,
             trace_configs=trace_configs,
         )
-        lookups, self._kind_of_fan_out = _kinds()
-        self._lookups = lookups(self._transport, self._gate, bounds, clock=clock)
+        self._executions = Lookups(self._client, EXECUTION, attrgetter("is_terminal"))
         self._is_derived = False
 
     async def __aenter__(self) -> Self:
-        if self._transport.closed:
-            raise self._transport.closed_error()
+        if self._client.transport.closed:
+            raise self._client.transport.closed_error()
         if self._is_derived:
             raise RuntimeError(
                 "a session from with_options() lives as long as the one it came from: "
@@ -152,8 +135,9 @@ class HilosSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        state = "closed" if self._transport.closed else "open"
-        return f"<HilosSession {self._transport.base_url} {state}>"
+        transport = self._client.transport
+        state = "closed" if transport.closed else "open"
+        return f"<HilosSession {transport.base_url} {state}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -167,12 +151,8 @@ class HilosSession:
         May be called again. An aiohttp session that was given stays open, and so does everything
         if this session came from ``with_options``: its parent closes it.
         """
-        if self._is_derived:
-            return
-        self._transport.closed = True  # before anybody is told so
-        self._gate.close(self._transport.closed_error)
-        await self._transport.aclose()
-        await self._pacer.flush()
+        if not self._is_derived:
+            await self._client.aclose()
 
     def with_options(self, **options: Unpack[Options]) -> HilosSession:
         """A session with other options on the same connections, the same pace and the same key.
@@ -190,15 +170,14 @@ class HilosSession:
         derived = object.__new__(type(self))
         derived.__dict__.update(self.__dict__)
         derived._is_derived = True
-        derived._lookups = self._lookups.bounded_by(
-            dataclasses.replace(self._lookups.bounds, **options)
-        )
+        derived._client = self._client.bounded_by(**options)
+        derived._executions = self._executions.on(derived._client)
         return derived
 
     @property
     def stats(self) -> Stats:
         """What the session has done so far, with all that were derived from it."""
-        return self._gate.stats()
+        return self._client.gate.stats()
 
     async def get_execution(
         self,
@@ -220,11 +199,11 @@ class HilosSession:
         ran out, the last ``TransportError`` or ``ServerError`` when the attempts did.
         """
         execution_id = _checks.parse_id(id)
-        bound = self._lookups.bounds.timeout
+        bound = self._client.bounds.timeout
         if timeout is not None:
             bound = _checks.positive("timeout", timeout)
         fresh = Freshness.of(max_age, max_age_ended)
-        return await self._lookups.one(execution_id, _SINGLE, bound, fresh)
+        return await self._executions.asker(SINGLE, bound, fresh)(execution_id)
 
     async def gather_executions(
         self,
@@ -247,27 +226,24 @@ class HilosSession:
         Raises ``AuthenticationError`` as soon as the key is refused, with what had been fetched on its
         ``batch``; ``TypeError`` for ids that are no iterable of ids.
         """
+        _checks.callback("on_progress", on_progress)
         workers = self._workers(max_concurrency)
-        gathering = Gathering(self._lookups.clock, on_progress)
-        fan_out = self._fan_out(
-            ids,
-            timeout,
-            gathering.deliver,
-            accept=gathering.accept,
-            fresh=Freshness.of(max_age, max_age_ended),
-        )
-        gathering.count = fan_out.source.count
+        source = Source(ids)
+        gathering = Gathering[FlowExecution](source.count, self._client.clock, on_progress)
+        fresh = Freshness.of(max_age, max_age_ended)
+        fan_out = self._fan_out(self._executions, source, gathering, timeout, fresh)
         try:
-            await fan_out.run(workers)
+            with self._client.told_batch("gather_executions", fan_out):
+                await fan_out.run(workers)
         except AuthenticationError as error:
-            error.batch = gathering.batch()
+            error.batch = ExecutionBatch(*gathering.outcomes(is_whole=False))
             raise
-        return gathering.batch()
+        return ExecutionBatch(*gathering.outcomes(is_whole=True))
 
     def stream_executions(
         self, ids: Ids, *, max_concurrency: int | None = None, timeout: float | None = None
-    ) -> Stream[Lookup]:
-        """Fetch very many flow executions and give each as it completes, as a ``Lookup``.
+    ) -> Stream[Fetched | Failed]:
+        """Fetch very many flow executions and give each as it completes: ``Fetched`` or ``Failed``.
 
         Use as ``async with hilos.stream_executions(ids) as lookups: async for lookup in lookups:``.
         Memory does not grow with the number of ids: they are read only as fast as they are asked, and
@@ -279,16 +255,15 @@ class HilosSession:
         fetched was given; ``TypeError`` at once for ids that are no iterable of ids.
         """
         workers = self._workers(max_concurrency)
+        source = Source(ids)
+        bound = _checks.seconds("timeout", timeout)
 
-        def deliver(key: UUID | str, outcome: FlowExecution | HilosError) -> None:
-            stream.deliver(Lookup.of(key, outcome))
+        async def run(feed: Feed[Fetched | Failed]) -> None:
+            fan_out = self._fan_out(self._executions, source, StreamSink(feed), bound)
+            with self._client.told_batch("stream_executions", fan_out):
+                await fan_out.run(workers)
 
-        async def run(stream: Stream[Lookup]) -> None:
-            await fan_out.run(workers)
-
-        stream = Stream(run, workers)
-        fan_out = self._fan_out(ids, timeout, deliver, room=stream.room)
-        return stream
+        return Stream(run, workers)
 
     def watch_executions(
         self,
@@ -308,7 +283,8 @@ class HilosSession:
 
         Raises ``AuthenticationError`` or ``SessionClosedError`` out of the loop.
         """
-        return Stream(self._watch(ids, until).run, self._workers(max_concurrency))
+        watch = Watch(ids, self._client, self._executions, until)
+        return Stream(watch.run, self._workers(max_concurrency))
 
     async def wait_for_executions(
         self,
@@ -327,8 +303,9 @@ class HilosSession:
         Raises ``AuthenticationError`` with what had ended on its ``batch``, ``SessionClosedError``, and
         what ``on_change`` raises.
         """
+        _checks.callback("on_change", on_change)
         bound = _checks.seconds("timeout", timeout)
-        watch = self._watch(ids, until)
+        watch = Watch(ids, self._client, self._executions, until)
         ending = Ending(watch, bound)
         try:
             with anyio.move_on_after(bound):
@@ -336,62 +313,35 @@ class HilosSession:
                     async for change in changes:
                         ending.take(change)
                         if on_change is not None:
-                            on_change(change)
+                            _checks.ignored("on_change", on_change(change))
         except AuthenticationError as error:
             error.batch = ending.batch()
             raise
         return ending.batch()
 
-    def _watch(self, ids: Ids, until: Callable[[FlowExecution], bool] | None) -> Watch:
-        lookups = self._lookups
-        caller = Caller(is_batch=True)
-        return Watch(
-            ids,
-            functools.partial(lookups.one, caller=caller, timeout=lookups.bounds.timeout),
-            until or (lambda execution: execution.is_terminal),
-            clock=lookups.clock,
-            stop=functools.partial(self._gate.stop, caller),
-        )
-
     def _workers(self, max_concurrency: int | None) -> int:
         if max_concurrency is None:
-            return self._lookups.bounds.max_concurrency
+            return self._client.bounds.max_concurrency
         return _checks.whole("max_concurrency", max_concurrency)
 
     def _fan_out(
         self,
-        ids: Ids,
+        lookups: Lookups[T],
+        source: Source,
+        sink: Sink[T],
         timeout: float | None,
-        deliver: Callable[[UUID | str, FlowExecution | HilosError], None],
-        *,
-        accept: Callable[[UUID | str], bool] | None = None,
-        room: anyio.Semaphore | None = None,
         fresh: Freshness | None = None,
-    ) -> FanOut:
-        bound = math.inf if timeout is None else _checks.positive("timeout", timeout)
-        lookups = self._lookups
-        caller = Caller(is_batch=True, deadline=lookups.clock() + bound, timeout=timeout)
-        return self._kind_of_fan_out(
-            ids,
-            functools.partial(
-                lookups.one, caller=caller, timeout=lookups.bounds.timeout, fresh=fresh
-            ),
+    ) -> FanOut[T]:
+        client = self._client
+        bound = _checks.seconds("timeout", timeout)
+        deadline = math.inf if bound is None else client.clock() + bound
+        caller = Caller(is_batch=True, deadline=deadline, timeout=timeout)
+        return FanOut(
+            source,
+            lookups.asker(caller, client.bounds.timeout, fresh),
+            sink,
             caller,
-            clock=lookups.clock,
-            stop=functools.partial(self._gate.stop, caller),
-            deliver=deliver,
-            accept=accept,
-            room=room,
+            clock=client.clock,
+            path=lookups.path,
+            stop=functools.partial(client.gate.stop, caller),
         )
-
-
-@functools.cache
-def _kinds() -> tuple[type[Lookups], type[FanOut]]:
-    """The kinds of lookups and batches: where OpenTelemetry is installed, those that it hears of."""
-    try:
-        from hilos_async._many.telemetry import TracedFanOut, TracedLookups
-    except ImportError as error:
-        if not (error.name or "").startswith("opentelemetry"):
-            raise
-        return Lookups, FanOut
-    return TracedLookups, TracedFanOut

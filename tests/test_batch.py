@@ -323,7 +323,7 @@ async def test_a_refused_key_stops_the_batch_and_brings_what_was_fetched() -> No
             await hilos.gather_executions(uuids(500), max_concurrency=4, on_progress=revoke)
         batch = caught.value.batch
         assert batch is not None
-        assert 20 <= len(batch.executions) <= 24
+        assert 20 <= len(batch.results) <= 24
         assert not batch.errors
         assert fake.requests <= 28
         assert hilos.stats.in_flight == hilos.stats.waiting == 0

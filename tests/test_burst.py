@@ -22,7 +22,7 @@ def break_down() -> str:
 
 async def test_all_that_ask_in_one_turn_are_served_before_any_goes_on() -> None:
     order: list[str] = []
-    burst: Burst[None] = Burst()
+    burst = Burst()
 
     async def one(name: str) -> None:
         await burst.run(lambda: order.append(f"work {name}"))
@@ -33,14 +33,14 @@ async def test_all_that_ask_in_one_turn_are_served_before_any_goes_on() -> None:
 
 
 async def test_an_error_is_its_own_askers_and_nobody_elses() -> None:
-    burst: Burst[str] = Burst()
+    burst = Burst()
     asked = (burst.run(lambda: "a"), burst.run(refuse), burst.run(break_down), burst.run(str))
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(each) for each in found] == [str, DecodeError, ZeroDivisionError, str]
 
 
 async def test_the_error_shows_nothing_that_the_others_work_on() -> None:
-    burst: Burst[str] = Burst()
+    burst = Burst()
     found = await asyncio.gather(burst.run(refuse), burst.run(str), return_exceptions=True)
     error = found[0]
     assert isinstance(error, DecodeError)
@@ -54,7 +54,7 @@ async def test_the_error_shows_nothing_that_the_others_work_on() -> None:
 
 async def test_who_is_cancelled_is_left_out() -> None:
     done: list[str] = []
-    burst: Burst[None] = Burst()
+    burst = Burst()
     tasks = [
         asyncio.create_task(burst.run(lambda name=name: done.append(name)))  # type: ignore[misc]  # mypy infers no lambda with a default
         for name in "ab"

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilos_async import DecodeError, FlowExecution
-from hilos_async._api import parts as _sharing
-from hilos_async._api.parts import read_execution
-from hilos_async._api.replies import interpret
+from hilos_async._api import parts
+from hilos_async._api.objects import Channel, Flow, User
+from hilos_async._api.parts import Part, execution_reader
 from hilos_async.testing import FakeHilos
 from tests import contract
+from tests.calls import interpret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hilos_async.models import JSON
+
+read_execution = execution_reader()
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 
@@ -118,14 +121,15 @@ def test_copies_and_pickles_are_equal_and_stand_alone() -> None:
 def test_what_is_remembered_is_bounded_and_forgetting_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_sharing, "_KEPT", 8)
+    monkeypatch.setattr(parts, "_KEPT", 8)
+    flows = Part(Flow, channel=Part(Channel), created_by=Part(User))
     for number in range(100):
         raw = document()
         flow = raw["flow"]
         assert isinstance(flow, dict)
         flow["name"] = f"flow {number}"
-        assert read_execution(body(raw)).flow.name == f"flow {number}"
-        assert len(_sharing._FLOW._known) <= 8
+        assert flows.recall(msgspec.Raw(body(flow))).name == f"flow {number}"
+        assert len(flows.known) <= 8
 
 
 def test_a_part_that_is_very_long_is_not_remembered() -> None:

@@ -121,7 +121,7 @@ async def test_what_is_answered_is_described_as_it_is() -> None:
     components = schema["components"]["schemas"]
     execution = components["FlowExecution"]
     fields: dict[str, Any] = execution["properties"]
-    assert set(execution["required"]) == set(fields) == set(FlowExecution.__struct_fields__)
+    assert set(execution["required"]) == set(fields) == set(FlowExecution.__struct_encode_fields__)
     assert fields["num_contacts"] == {"type": "integer"}
     assert fields["flow"] == {"$ref": "#/components/schemas/Flow"}
     assert {"$ref": "#/components/schemas/User"} in fields["created_by"]["anyOf"]

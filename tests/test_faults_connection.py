@@ -102,9 +102,9 @@ async def test_a_connection_always_cut_off_is_a_transport_error_for_that_id_alon
         assert not batch.errors
         assert type(error) is TransportError
         assert error.transient
-        assert error.attempts == 4
+        assert error.attempts in (4, 5)  # one more where a connection had been kept
         assert error.__cause__ is not None
-        assert server.asked.count(BAD) == 4
+        assert server.asked.count(BAD) == error.attempts
         assert is_idle(hilos)
         assert await hilos.get_execution(ONE) == expected(ONE)
 

@@ -413,7 +413,7 @@ async def test_401_mid_batch_stops_asking_and_what_was_fetched_is_on_the_error()
         assert server.asked == many[:5]
         batch = caught.value.batch
         assert batch is not None
-        assert list(batch.executions) == [many[0], many[2], many[3]]
+        assert list(batch.results) == [many[0], many[2], many[3]]
         assert list(batch.errors) == [many[1]]
         assert caught.value.execution_id == many[4]
         assert is_idle(hilos)
@@ -432,7 +432,7 @@ async def test_401_mid_batch_lets_those_under_way_finish_and_sends_nothing_more(
             await task
         assert server.asked == many[1:4]
         assert caught.value.batch is not None
-        assert list(caught.value.batch.executions) == many[2:4]
+        assert list(caught.value.batch.results) == many[2:4]
         assert is_idle(hilos)
 
 

@@ -7,7 +7,6 @@ import functools
 import itertools
 import random
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import pytest
 
@@ -16,11 +15,12 @@ from hilos_async._pace.known import KnownPacer
 from hilos_async._wire.call import Call, Caller
 from hilos_async._wire.gate import Gate
 from tests import virtual_time
+from tests.calls import a_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilos_async import Pace
+    from hilos_async import FlowExecution, Pace
     from hilos_async._pace.pacer import Verdict
 
 _numbers = itertools.count()
@@ -39,13 +39,17 @@ class World:
         self.batch = Caller(is_batch=True)
         self.left: list[tuple[str, float]] = []
 
-    def call(self, caller: Caller | None = None, timeout: float | None = 60.0) -> Call:
-        return Call(
-            UUID(int=next(_numbers)), caller or Caller(is_batch=False), self.clock(), timeout
-        )
+    def call(
+        self, caller: Caller | None = None, timeout: float | None = 60.0
+    ) -> Call[FlowExecution]:
+        return a_call(next(_numbers), caller, self.clock(), timeout)
 
     async def go(
-        self, name: str, call: Call, takes: float = 0.01, verdict: Verdict = "accepted"
+        self,
+        name: str,
+        call: Call[FlowExecution],
+        takes: float = 0.01,
+        verdict: Verdict = "accepted",
     ) -> None:
         await self.gate.enter(call)
         sent = self.clock()
@@ -406,7 +410,7 @@ class BrokenPacer:
 def test_an_error_of_the_pacer_reaches_each_who_asks_and_the_lead_is_passed_on() -> None:
     async def main(clock: Callable[[], float]) -> None:
         gate = Gate(BrokenPacer(), 5, clock=clock)
-        calls = [Call(UUID(int=n), Caller(is_batch=True), clock(), None) for n in range(3)]
+        calls = [a_call(n, Caller(is_batch=True), clock(), None) for n in range(3)]
         found = await asyncio.gather(*map(gate.enter, calls), return_exceptions=True)
         assert [type(error) for error in found] == [TransportError] * 3
         assert gate.in_flight == 0
@@ -432,7 +436,7 @@ async def _mixed(chance: random.Random, clock: Callable[[], float]) -> tuple[int
         caller = batch if chance.random() < 0.6 else Caller(is_batch=False)
         patient = caller.is_batch and chance.random() < 0.7
         timeout = None if patient else 0.05 + 6 * chance.random()
-        call = Call(UUID(int=number), caller, clock(), timeout)
+        call = a_call(number, caller, clock(), timeout)
         verdict: Verdict | None = "refused"
         while verdict == "refused":
             try:
@@ -467,7 +471,7 @@ def test_closing_reaches_who_waits_in_the_pacer_and_not_only_in_the_queue() -> N
     async def main(clock: Callable[[], float]) -> float:
         gate = Gate(Distant(None, clock=clock), 50, clock=clock)
         began = clock()
-        call = Call(UUID(int=1), Caller(is_batch=False), began, 60.0)
+        call = a_call(1, None, began, 60.0)
         entering = asyncio.create_task(gate.enter(call))
         await asyncio.sleep(0.5)
         gate.close(lambda: SessionClosedError("closed"))

@@ -159,7 +159,7 @@ async def test_an_unclosed_session_does_not_show_the_key() -> None:
     async with FakeHilos(KEY) as fake:
         hilos = fake.session()
         await hilos.get_execution(ID)
-        shown = repr(vars(hilos)) + repr(vars(vars(hilos)["_transport"]))
+        shown = repr(vars(hilos)) + repr(vars(hilos._client)) + repr(vars(hilos._client.transport))
         await hilos.aclose()
     assert KEY not in shown
 

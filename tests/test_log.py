@@ -24,17 +24,19 @@ from hilos_async import (
 )
 from hilos_async._pace.known import KnownPacer
 from hilos_async._pace.learning import LearningPacer
-from hilos_async._wire.call import Call, Caller
+from hilos_async._wire.call import Call
 from hilos_async._wire.gate import Gate
 from hilos_async.redis import RedisPacer
 from hilos_async.testing import FakeHilos, Fault
 from tests import virtual_time
+from tests.calls import a_call
 from tests.markdown_blocks import ROOT
 from tests.redis_server import BINARY, MISSING, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from hilos_async import FlowExecution
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-9f8e7d6c5b4a-very-secret"
@@ -122,8 +124,8 @@ def world(clock: Callable[[], float]) -> tuple[Gate, KnownPacer]:
     return Gate(pacer, 50, clock=clock), pacer
 
 
-def call(clock: Callable[[], float]) -> Call:
-    return Call(UUID(int=1), Caller(is_batch=False), clock(), None)
+def call(clock: Callable[[], float]) -> Call[FlowExecution]:
+    return a_call(1, None, clock(), None)
 
 
 def test_a_pause_says_what_the_server_asked_for(heard: Heard) -> None:
@@ -222,7 +224,8 @@ async def test_at_debug_each_request_is_a_line_and_at_info_none_is(
             ]
             for number, id in enumerate(IDS[:4])
         }
-        reset = [(attempt, None, "TransportError") for attempt in (1, 2, 3)]
+        # One more than the policy's three: the first was on a connection that had been kept.
+        reset = [(attempt, None, "TransportError") for attempt in (1, 2, 3, 4)]
         assert of == {
             0: [(1, 500, "ServerError"), (2, 200, None)],
             1: reset,
@@ -354,11 +357,11 @@ async def test_the_page_lists_every_event_with_its_level_and_its_fields(heard: H
     refused = AuthenticationError("x", status=401)
     limits = _log.LimitLog()
     limits.tell(RateLimit(5), RateLimit(6))
-    _log.retry(IDS[0], 1, 0.0, error)
+    _log.retry("flow-execution/1", IDS[0], 1, 0.0, error)
     _log.paused(1.0, error)
     _log.server_down(10)
-    _log.key_refused(IDS[0], refused)
-    _log.request(IDS[0], 1, 0.0, None)
+    _log.key_refused("flow-execution/1", IDS[0], refused)
+    _log.request("flow-execution/1", IDS[0], 1, 0.0, None)
     _log.outage(error)
     _log.outage_over()
     said = {(vars(r)["hilos_event"], r.levelname, frozenset(fields(r))) for r in heard.records}

@@ -177,4 +177,9 @@ def test_date_times_keep_the_offset_they_came_with() -> None:
 def test_last_run_reads_a_date_time_where_the_text_is_one(
     text: str | None, meant: datetime | None
 ) -> None:
-    assert FlowExecution.from_json(document(last_run_on=text)).last_run == meant
+    execution = FlowExecution.from_json(document(last_run_on=text))
+    assert execution.last_run_on == meant
+    assert execution.last_run_text == text
+    assert execution.to_dict()["last_run_on"] == text
+    with pytest.warns(DeprecationWarning, match="last_run_on"):
+        assert execution.last_run == meant

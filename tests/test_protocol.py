@@ -20,9 +20,9 @@ from hilos_async import (
     ServerError,
     StatusError,
 )
-from hilos_async._api.replies import interpret
 from hilos_async._pace.fields import retry_after
 from hilos_async.testing import FakeHilos
+from tests.calls import interpret
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 GOOD = json.dumps(FakeHilos().document(ID)).encode()

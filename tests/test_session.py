@@ -217,7 +217,7 @@ async def test_the_pace_is_the_hosts_own_unless_one_is_given(
 async def test_where_no_limit_is_known_it_is_learned(options: dict[str, object]) -> None:
     stats = HilosSession("key", **options).stats  # type: ignore[arg-type]  # either
     assert (stats.limit, stats.rate) == (None, None)
-    assert "Learning" in type(HilosSession("key", **options)._gate.pacer).__name__  # type: ignore[arg-type]
+    assert "Learning" in type(HilosSession("key", **options)._client.gate.pacer).__name__  # type: ignore[arg-type]
 
 
 async def test_a_pacer_of_the_callers_own_is_asked() -> None:

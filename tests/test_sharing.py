@@ -85,7 +85,7 @@ async def test_a_failed_server_answers_nobody_and_each_policy_is_its_own() -> No
         FakeHilos(latency=0.01, faults=[Fault.status(500, times=1)]) as fake,
         fake.session(pace="off") as hilos,
     ):
-        once = hilos.with_options(retry=type(hilos._lookups.bounds.retry)(attempts=1))
+        once = hilos.with_options(retry=type(hilos._client.bounds.retry)(attempts=1))
         first, second = await asyncio.gather(
             once.get_execution(ID), hilos.get_execution(ID), return_exceptions=True
         )

@@ -209,7 +209,7 @@ async def test_a_refused_key_ends_a_watch_and_a_wait_brings_what_had_ended() -> 
         with pytest.raises(AuthenticationError) as caught:
             await hilos.wait_for_executions(uuids(2), on_change=revoke)
         assert caught.value.batch is not None
-        assert list(caught.value.batch.executions) == [UUID(int=1)]
+        assert list(caught.value.batch.results) == [UUID(int=1)]
 
 
 @pytest.mark.usefixtures("_quickly")

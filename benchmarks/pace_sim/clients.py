@@ -15,10 +15,14 @@ from uuid import UUID
 from tenacity import AsyncRetrying, TryAgain, retry_if_exception_type, wait_random_exponential
 
 from benchmarks.pace_sim.world import CONCURRENCY
+from hilos_async._api.endpoints import EXECUTION
+from hilos_async._api.replies import Reader
 from hilos_async._pace.known import KnownPacer
 from hilos_async._pace.learning import LearningPacer
 from hilos_async._wire.call import Call, Caller
 from hilos_async._wire.gate import Gate
+from hilos_async._wire.options import Bounds
+from hilos_async._wire.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,14 @@ if TYPE_CHECKING:
     from hilos_async._pace.pacer import Pacer, RateLimit, Verdict
 
 _ID = UUID(int=0)
+_READER = Reader(EXECUTION)
+_BOUNDS = Bounds(
+    timeout=60.0,
+    attempt_timeout=15.0,
+    retry=RetryPolicy(),
+    max_concurrency=CONCURRENCY,
+    max_response_bytes=1_048_576,
+)
 
 
 class Hilos:
@@ -44,7 +56,7 @@ class Hilos:
 
     async def ask(self, server: Server, caller: Caller) -> float:
         """Ask until it is answered; the seconds that the first request had to wait."""
-        call = Call(_ID, caller, self._clock(), None)
+        call = Call(_READER, EXECUTION.path(_ID), _ID, caller, _BOUNDS, self._clock(), None)
         first_sent = None
         while True:
             await self.gate.enter(call)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.speed_clients import CAMPAIGNS, execution_id
 from benchmarks.static_server import documents
 from hilos_async import FlowExecution
-from hilos_async._api.replies import interpret
+from hilos_async._api.endpoints import EXECUTION
+from hilos_async._api.replies import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +41,10 @@ def measure() -> dict[str, float]:
 
 def _ways() -> dict[str, Callable[[int, bytes], Any]]:
     ids = [execution_id(number) for number in range(CAMPAIGNS)]
+    read = Reader(EXECUTION).read
+    paths = [EXECUTION.path(id) for id in ids]
     ways: dict[str, Callable[[int, bytes], Any]] = {
-        "hilos_async, in a session": lambda n, body: interpret(200, {}, body, ids[n]),
+        "hilos_async, in a session": lambda n, body: read(200, body, paths[n], ids[n]),
         "hilos_async, `FlowExecution.from_json`": lambda n, body: FlowExecution.from_json(body),
         "`json.loads` into dicts": lambda n, body: json.loads(body),
     }

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from yarl import URL
 
-from hilos_async._api import replies
-from hilos_async._api.objects import decode
-from hilos_async._many import lookups
-from hilos_async._wire import transport
+from hilos_async import session
+from hilos_async._api import endpoints
+from hilos_async._wire import dispatch, transport
 from hilos_async._wire.burst import Burst
 from hilos_async._wire.deadlines import Deadlines
 from hilos_async._wire.retry import is_transient
@@ -28,7 +28,7 @@ _ASYNCIO_RECEIVES = 262_144  # bytes
 
 
 def _tenacity_around_all() -> None:
-    attempt = lookups.Lookups._until_answered
+    attempt = dispatch.Dispatch.answer
 
     async def retrying(self: Any, call: Any) -> Any:
         policy = AsyncRetrying(
@@ -36,7 +36,7 @@ def _tenacity_around_all() -> None:
         )
         return await policy(attempt, self, call)
 
-    lookups.Lookups._until_answered = retrying
+    dispatch.Dispatch.answer = retrying
 
 
 def _decode_at_once() -> None:
@@ -47,15 +47,18 @@ def _decode_at_once() -> None:
 
 
 def _share_nothing() -> None:
-    replies.read_execution = lambda body: decode(body, replies._EXECUTION)
+    whole = dataclasses.replace(
+        endpoints.EXECUTION, reader=lambda: endpoints.EXECUTION.decoder.decode
+    )
+    session.EXECUTION = whole
 
 
 def _timer_for_each() -> None:
     fetch = transport.Transport.fetch
 
-    async def with_timer(self: Any, execution_id: Any, timeout: float, max_bytes: int) -> Any:
+    async def with_timer(self: Any, call: Any, timeout: float) -> Any:
         async with asyncio.timeout(timeout):
-            return await fetch(self, execution_id, timeout, max_bytes)
+            return await fetch(self, call, timeout)
 
     nothing = contextlib.nullcontext()
     Deadlines.within = lambda self, seconds: nothing
@@ -67,7 +70,7 @@ def _large_receives() -> None:
 
 
 def _parse_each_url() -> None:
-    URL.joinpath = lambda self, id, encoded: URL(f"{self}/{id}", encoded=encoded)
+    URL.with_path = lambda self, path, encoded=False: URL(f"{self.origin()}{path}", encoded=encoded)
 
 
 LEVERS = {

@@ -7,6 +7,7 @@ and how the API writes durations. Refuses to know how a document got here: no HT
 from __future__ import annotations
 
 import re
+import warnings
 from datetime import datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 # What msgspec raises for a document; bad UTF-8 and too deep nesting it leaves to Python's own errors.
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-_SNIPPET_BYTES = 120  # documents hold people's data: a message quotes only their beginning
+_SNIPPET_BYTES = 120  # of a document that does not fit, for ``DecodeError.body``
 _PATH = re.compile(r" - at `(\$.*)`$")
 # DRF's DurationField notation: [DD] [HH:[MM:]]ss[.uuuuuu]
 _DURATION = re.compile(
@@ -151,8 +152,8 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     flow: Flow
     flow_version: FlowVersion
     created_by: User | None
-    # ActiveCampaign promises a date-time here, the native deployment any text.
-    last_run_on: str | None
+    # The native deployment may send any text here; ActiveCampaign promises a date-time.
+    last_run_text: str | None = msgspec.field(name="last_run_on")
     id: UUID | None = None
     has_priority: bool | None = None
     flow_execution_variables: JSON = None
@@ -194,12 +195,25 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
         return self.completed / self.num_contacts if self.num_contacts else None
 
     @property
-    def last_run(self) -> datetime | None:
-        """``last_run_on`` as an aware date-time; ``None`` if it is absent or no date-time."""
+    def last_run_on(self) -> datetime | None:
+        """When the campaign ran last, as an aware date-time.
+
+        ``None`` for one that has not run, and where the API's text, ``last_run_text``, is no date-time.
+        """
         try:
-            return msgspec.convert(self.last_run_on, DateTime | None, strict=False)
+            return msgspec.convert(self.last_run_text, DateTime | None, strict=False)
         except msgspec.ValidationError:
             return None
+
+    @property
+    def last_run(self) -> datetime | None:
+        """Deprecated: the former name of ``last_run_on``."""
+        warnings.warn(
+            "FlowExecution.last_run is deprecated: last_run_on is the date-time now",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.last_run_on
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
@@ -235,7 +249,7 @@ def decode(document: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:
         )
         body = raw[:_SNIPPET_BYTES]
         raise DecodeError(
-            f"not a document this version knows: {reason}; it begins {body!r}",
+            f"not a document this version knows: {reason}",
             path=found.group(1) if found else "$",
             body=body,
         ) from error

@@ -1,17 +1,20 @@
-"""Reads executions so that their equal parts are one object: flows, versions, channels, people.
+"""Reading executions so that their equal parts are one object: flows, versions, channels, people.
 
-Knows which fields hold such parts, and remembers parts by their bytes: of a campaign's executions,
-two thirds of each reply have been read before. Refuses to know what is wrong with a document that
-does not fit: whoever must say so reads it again, as a whole.
+Of a campaign's executions, two thirds of each reply have been read before. Parts are remembered by their
+bytes, in a reader of which each session has one of its own: people's data goes with the session.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
 from hilos_async._api.objects import Channel, Flow, FlowExecution, FlowVersion, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -19,24 +22,21 @@ _KEPT: Final = 512  # parts of a kind
 _LONGEST: Final = 16_384  # bytes of one that is kept: a usual one has 200 to 2,000
 
 
-class _Part(Generic[T]):
+class Part(Generic[T]):
     """Reads one kind of Struct; the fields named in ``parts`` are read by others of these.
 
     Nothing but equal bytes gives the same object, so a counter that has changed is never missed.
     """
 
-    def __init__(self, kind: type[T], **parts: _Part[Any]) -> None:
+    def __init__(self, kind: type[T], **parts: Part[Any]) -> None:
         self._make = kind
         self._parts = tuple(parts.items())
-        # A person or a channel may be null; a flow or a version may not.
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-            _unread(kind, parts) if parts else kind | None
-        )
-        self._known: dict[bytes, T] = {}
+        self._decode = _decoder(kind, tuple(parts)).decode
+        self.known: dict[bytes, T] = {}
 
     def read(self, document: bytes) -> T:
-        """Read one. Raises one of ``models.UNREADABLE``."""
-        found: T = self._decoder.decode(document)
+        """Read one. Raises one of ``objects.UNREADABLE``."""
+        found: T = self._decode(document)
         if not self._parts:
             return found
         fields = msgspec.structs.asdict(found)
@@ -47,32 +47,40 @@ class _Part(Generic[T]):
     def recall(self, raw: msgspec.Raw) -> T:
         """The part that has been read from these bytes before, or now."""
         document = bytes(raw)
-        part = self._known.get(document)
+        part = self.known.get(document)
         if part is None:
             part = self.read(document)
             if len(document) > _LONGEST:
                 return part
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[document] = part
+            if len(self.known) >= _KEPT:
+                self.known.clear()
+            self.known[document] = part
         return part
 
 
-def _unread(kind: type[Any], parts: dict[str, _Part[Any]]) -> type[msgspec.Struct]:
-    """The same Struct, with those parts left as the bytes they are."""
+@cache
+def _decoder(kind: type[Any], parts: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """A decoder of the kind that leaves those parts as the bytes they are; it keeps no document."""
+    if not parts:
+        return msgspec.json.Decoder(kind | None)  # a person or a channel may be null
     fields: list[Any] = []
+    renamed: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
         a_type = msgspec.Raw if field.name in parts else field.type
         default = msgspec.Raw(b"null") if field.name in parts else field.default
         fields.append((field.name, a_type) if field.required else (field.name, a_type, default))
-    return msgspec.defstruct(f"Unread{kind.__name__}", fields, kw_only=True, gc=False)
+        renamed[field.name] = field.encode_name
+    unread = msgspec.defstruct(
+        f"Unread{kind.__name__}", fields, kw_only=True, gc=False, rename=renamed
+    )
+    return msgspec.json.Decoder(unread)
 
 
-_USER = _Part(User)
-_FLOW = _Part(Flow, channel=_Part(Channel), created_by=_USER)
-_VERSION = _Part(FlowVersion, flow=_FLOW, published_by=_USER)
-_EXECUTION = _Part(
-    FlowExecution, flow=_FLOW, flow_version=_VERSION, created_by=_USER, status_triggered_by=_USER
-)
-
-read_execution: Final = _EXECUTION.read
+def execution_reader() -> Callable[[bytes], FlowExecution]:
+    """A reader of executions with a memory of its own."""
+    user = Part(User)
+    flow = Part(Flow, channel=Part(Channel), created_by=user)
+    version = Part(FlowVersion, flow=flow, published_by=user)
+    return Part(
+        FlowExecution, flow=flow, flow_version=version, created_by=user, status_triggered_by=user
+    ).read

@@ -5,13 +5,12 @@ No I/O: the tests need no loop, no server and no mock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
 import msgspec
 from yarl import URL
 
-from hilos_async._api.objects import UNREADABLE, FlowExecution, decode
-from hilos_async._api.parts import read_execution
+from hilos_async._api.objects import UNREADABLE, decode
 from hilos_async._pace.fields import retry_after
 from hilos_async.errors import (
     AuthenticationError,
@@ -27,8 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from uuid import UUID
 
+    from hilos_async._api.endpoints import Endpoint
+
+T = TypeVar("T")
+
 _KEPT_BODY_BYTES: Final = 2_048  # of an error's body; enough for DRF's JSON and a proxy's page
-_EXECUTION = msgspec.json.Decoder(FlowExecution)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -45,52 +47,62 @@ _ERRORS: Final[dict[int, type[StatusError]]] = {
 }
 _ADVICE: Final = {
     401: "the API refused the key; is it this account's, and is the base URL the key's own?",
-    403: "the key may not read this execution",
-    404: "no such execution in this account; is the id right?",
+    403: "the key may not do this",
+    404: "no such {noun} in this account; is the id right?",
     429: "more requests than the account may send",
 }
 
 
-def interpret(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    execution_id: UUID,
-    conceal: Callable[[bytes], bytes] = bytes,
-) -> FlowExecution:
-    """The execution that a reply holds, or the error that it is; header names are lower-case.
+class Reader(Generic[T]):
+    """Reads the replies of one endpoint for one session.
 
-    A success that does not fit is concealed before an error keeps the beginning of it.
+    ``conceal`` takes the key out of a body: an error keeps the beginning of what does not fit.
     """
-    if not 200 <= status < 300:
-        _refuse(status, headers, body, execution_id)
-    if not body:
-        raise DecodeError(f"the reply to flow-execution/{execution_id} is empty (status {status})")
-    try:
-        execution = read_execution(body)
-    except UNREADABLE:
-        execution = None
-    if execution is None:
-        body = conceal(body)  # also from a traceback that shows the variables of this frame
-        execution = _explain(body, execution_id)
-    if execution.id == execution_id:
-        return execution
-    if execution.id is not None:
-        got, execution, body = execution.id, None, b""  # as above: no variable may show the key
-        raise DecodeError(f"asked for {execution_id}, got the execution {got}", path="$.id")
-    return msgspec.structs.replace(execution, id=execution_id)
+
+    __slots__ = ("_conceal", "_parse", "endpoint")
+
+    def __init__(self, endpoint: Endpoint[T], conceal: Callable[[bytes], bytes] = bytes) -> None:
+        self.endpoint = endpoint
+        self._parse = endpoint.reader()
+        self._conceal = conceal
+
+    def read(self, status: int, body: bytes, path: str, id: UUID | None) -> T:
+        """What a successful reply holds. Raises ``DecodeError`` if that is not what was asked for."""
+        if not body:
+            raise DecodeError(f"the reply to {path} is empty (status {status})")
+        found: T | None
+        try:
+            found = self._parse(body)
+        except UNREADABLE:
+            found = None
+        if found is None:
+            body = self._conceal(body)  # also from a traceback that shows this frame's variables
+            found = self._explained(body, path)
+        if id is None:
+            return found
+        got = self.endpoint.id_of(found)
+        if got == id:
+            return found
+        if got is None:
+            return self.endpoint.with_id(found, id)
+        del found, body  # as above: no variable may show the key, or people's data
+        noun = self.endpoint.noun
+        raise DecodeError(f"asked for {path}, got the {noun} {got}", path="$.id")
+
+    def _explained(self, body: bytes, path: str) -> T:
+        """Read what does not fit once more, for an error that says where it does not."""
+        try:
+            return decode(body, self.endpoint.decoder)
+        except DecodeError as error:
+            error.args = (f"the reply to {path} is {error.args[0]}",)
+            raise
 
 
-def _explain(body: bytes, execution_id: UUID) -> FlowExecution:
-    """Read what does not fit once more, for an error that says where, names the id, hides the key."""
-    try:
-        return decode(body, _EXECUTION)
-    except DecodeError as error:
-        error.args = (f"the reply to flow-execution/{execution_id} is {error.args[0]}",)
-        raise
+def refuse(status: int, headers: Mapping[str, str], body: bytes, asked: str, noun: str) -> NoReturn:
+    """Raise the error that a reply is; header names are lower-case.
 
-
-def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: UUID) -> NoReturn:
+    ``asked`` is the request's method and path, ``noun`` what was asked for.
+    """
     body = body[:_KEPT_BODY_BYTES]
     detail = _detail(body)
     said = f" ({detail})" if detail else ""
@@ -100,12 +112,12 @@ def _refuse(status: int, headers: Mapping[str, str], body: bytes, execution_id: 
     else:
         advice = _ADVICE.get(
             status, "the server failed" if status >= 500 else "the API refused the request"
-        )
+        ).format(noun=noun)
         if status == 404 and not detail:  # the API would have said something
             advice = "that is not the API's answer; is base_url its full prefix?"
     kind = _ERRORS.get(status, ServerError if status >= 500 else StatusError)
     raise kind(
-        f"GET flow-execution/{execution_id} got {status}{said}; {advice}",
+        f"{asked} got {status}{said}; {advice}",
         status=status,
         detail=detail,
         body=body,

@@ -1,24 +1,25 @@
-"""ExecutionBatch: what became of many ids, and how it is collected.
-
-Knows results. Refuses to know how they are fetched.
-"""
+"""Batches: what became of many ids, and how that is collected while the lookups run."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
+from hilos_async import _checks
+from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
 from hilos_async._many.summary import Summary, summarize, summarize_by_flow
-from hilos_async.errors import HilosError
+from hilos_async.errors import HilosError, InvalidIdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hilos_async._api.words import FlowExecutionStatus
+
+T = TypeVar("T")
 
 
 class Progress(Model, frozen=True, kw_only=True):
@@ -47,17 +48,24 @@ class Progress(Model, frozen=True, kw_only=True):
         return (self.total - self.done) / self.rate
 
 
-class ExecutionBatch(Model, frozen=True):
-    """What became of each id: an execution or an error, each in the order the ids were given.
+class Batch(Generic[T]):
+    """What became of each id: a result or an error, each in the order the ids were given.
 
     ``len()`` counts the ids, the truth value says whether every one of them was fetched.
+    ``batch[id]``, ``batch.get(id)`` and ``id in batch`` take an id in any spelling.
     """
 
-    executions: dict[UUID, FlowExecution]
+    __slots__ = ()
+
     errors: dict[UUID | str, HilosError]
 
+    @property
+    def results(self) -> dict[UUID, T]:
+        """What was fetched, by id."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
-        return len(self.executions) + len(self.errors)
+        return len(self.results) + len(self.errors)
 
     def __bool__(self) -> bool:
         return not self.errors
@@ -65,7 +73,26 @@ class ExecutionBatch(Model, frozen=True):
     def __repr__(self) -> str:
         kinds = Counter(type(error).__name__ for error in self.errors.values())
         failed = "".join(f", {count} × {kind}" for kind, count in kinds.most_common())
-        return f"<ExecutionBatch of {len(self)}: {len(self.executions)} fetched{failed}>"
+        return f"<{type(self).__name__} of {len(self)}: {len(self.results)} fetched{failed}>"
+
+    def __getitem__(self, id: UUID | str) -> T:
+        """The result of an id in any spelling.
+
+        Raises the id's own error if it has one, and ``KeyError`` for an id that the batch does not have.
+        """
+        key = _key(id)
+        if (error := self.errors.get(key)) is not None:
+            raise error
+        return self.results[key]  # type: ignore[index]  # text that is no id is in no results
+
+    def __contains__(self, id: object) -> bool:
+        key = _key(id)
+        return key in self.results or key in self.errors
+
+    def get(self, id: UUID | str) -> T | None:
+        """The result of an id in any spelling; ``None`` if it failed or the batch does not have it."""
+        key = _key(id)
+        return None if isinstance(key, str) else self.results.get(key)
 
     def raise_for_errors(self) -> None:
         """Raise an ``ExceptionGroup`` of all errors, if there is one."""
@@ -73,6 +100,29 @@ class ExecutionBatch(Model, frozen=True):
             raise ExceptionGroup(
                 f"{len(self.errors)} of {len(self)} lookups failed", list(self.errors.values())
             )
+
+
+def _key(id: object) -> UUID | str:
+    try:
+        return _checks.parse_id(id)
+    except InvalidIdError as error:
+        return str(error.execution_id)
+
+
+class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
+    """What became of each id: an execution or an error, each in the order the ids were given.
+
+    ``len()`` counts the ids, the truth value says whether every one of them was fetched.
+    ``batch[id]``, ``batch.get(id)`` and ``id in batch`` take an id in any spelling.
+    """
+
+    executions: dict[UUID, FlowExecution]
+    errors: dict[UUID | str, HilosError]
+
+    @property
+    def results(self) -> dict[UUID, FlowExecution]:
+        """The executions, under the name that all batches have."""
+        return self.executions
 
     def by_status(self) -> dict[FlowExecutionStatus, list[FlowExecution]]:
         """The executions grouped by status; in each group in the order of the ids."""
@@ -93,19 +143,24 @@ class ExecutionBatch(Model, frozen=True):
         return summarize_by_flow(self.executions.values(), tz)
 
 
-class Gathering:
-    """What ``gather_executions`` collects while the lookups run."""
+class Gathering(Generic[T]):
+    """What a batch collects while its lookups run: the sink of its fan-out."""
+
+    room = None  # outcomes are kept, however many
 
     def __init__(
-        self, clock: Callable[[], float], on_progress: Callable[[Progress], object] | None
+        self,
+        count: int | None,
+        clock: Callable[[], float],
+        on_progress: Callable[[Progress], object] | None,
     ) -> None:
+        self._count = count  # of ids, repeated ones included
         self._clock = clock
         self._on_progress = on_progress
         # None: being asked. The place is taken when the id is read: that is the order of the input.
-        self._slots: dict[UUID | str, FlowExecution | HilosError | None] = {}
+        self._slots: dict[UUID | str, T | HilosError | None] = {}
         self._started = clock()
         self._done = self._failed = self._repeated = 0
-        self.count: int | None = None  # of ids, repeated ones included
 
     def accept(self, key: UUID | str) -> bool:
         """Take the id's place; ``False`` if it has one."""
@@ -115,27 +170,33 @@ class Gathering:
         self._slots[key] = None
         return True
 
-    def deliver(self, key: UUID | str, outcome: FlowExecution | HilosError) -> None:
+    def deliver(self, key: UUID | str, outcome: T | HilosError) -> None:
         """Keep what became of an id and tell how far the batch is."""
         self._slots[key] = outcome
         self._done += 1
         self._failed += isinstance(outcome, HilosError)
         if self._on_progress is not None:
-            self._on_progress(
-                Progress(
-                    done=self._done,
-                    failed=self._failed,
-                    total=None if self.count is None else self.count - self._repeated,
-                    elapsed=self._clock() - self._started,
-                )
+            progress = Progress(
+                done=self._done,
+                failed=self._failed,
+                total=None if self._count is None else self._count - self._repeated,
+                elapsed=self._clock() - self._started,
             )
+            _checks.ignored("on_progress", self._on_progress(progress))
 
-    def batch(self) -> ExecutionBatch:
-        """All that has been delivered, in the order of the input."""
-        batch = ExecutionBatch({}, {})
+    def outcomes(self, *, is_whole: bool) -> tuple[dict[UUID, T], dict[UUID | str, HilosError]]:
+        """Results and errors, in the order of the input.
+
+        ``is_whole``: every id that was read must have an outcome. Raises ``RuntimeError`` if one has
+        none: a batch that has lost an id must not look complete.
+        """
+        results: dict[UUID, T] = {}
+        errors: dict[UUID | str, HilosError] = {}
         for key, outcome in self._slots.items():
             if isinstance(outcome, HilosError):
-                batch.errors[key] = outcome
+                errors[key] = outcome
             elif outcome is not None and isinstance(key, UUID):
-                batch.executions[key] = outcome
-        return batch
+                results[key] = outcome
+            elif is_whole:
+                raise RuntimeError(f"the lookup of {key} ended without an outcome: report this")
+        return results, errors

@@ -1,7 +1,6 @@
-"""Many lookups at once: K workers over one source of ids, whatever becomes of the results.
+"""Many lookups at once: K workers between one source of ids and one sink of outcomes.
 
-Knows ids and workers. Refuses to know HTTP, retries, paces and what is made of an outcome: a lookup
-and a place to deliver it to are given. At most K tasks live however long the input is.
+At most K tasks live, and one for an async source, however long the input is.
 """
 
 from __future__ import annotations
@@ -9,163 +8,159 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
-import anyio
-
 from hilos_async import _checks
+from hilos_async._many.tasks import tasks
 from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
-    from hilos_async._api.objects import FlowExecution
+    import anyio
+
+    from hilos_async._many.source import Source
     from hilos_async._wire.call import Caller
 
-    Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 _WITHOUT_PAUSE: Final = 10  # ids that each worker may settle, about, before the loop runs
 
 
-class Source:
-    """The ids as they are read: one at a time, by whichever worker asks next.
+class Sink(Protocol[T_contra]):
+    """Where outcomes go. ``room``, if there is one, is acquired before an id is read.
 
-    ``count`` is how many there are, ``None`` if that is unknown. Raises ``TypeError`` for what is no
-    iterable of ids.
+    Whoever takes an outcome away releases it.
     """
 
-    def __init__(self, ids: Ids) -> None:
-        if isinstance(ids, (str, bytes, UUID)):
-            raise TypeError(
-                f"ids must be an iterable of ids, not one {type(ids).__name__}: "
-                f"[{ids!r}], or get_execution({ids!r})"
-            )
-        self.count = len(ids) if isinstance(ids, Sized) else None
-        self._plain: Iterator[UUID | str] | None = None
-        self._lock = anyio.Lock()  # an async generator refuses to be asked twice at once
-        if isinstance(ids, AsyncIterable):
-            self._asynchronous: AsyncIterator[UUID | str] = aiter(ids)
-        else:
-            _checks.instance("ids", ids, Iterable)
-            self._plain = iter(ids)
+    @property
+    def room(self) -> anyio.Semaphore | None:
+        """Places for outcomes that nobody has taken yet."""
+        ...
 
-    async def next(self, patience: float) -> UUID | str:
-        """The next id as it was given; ``StopAsyncIteration`` at the end.
+    def accept(self, key: UUID | str) -> bool:
+        """Whether an id that was read is to be asked; its place is taken now."""
+        ...
 
-        An async source is waited for so many seconds and no more: what it would still give nobody
-        knows.
-        """
-        if self._plain is not None:
-            for given in self._plain:
-                return given
-            raise StopAsyncIteration
-        with anyio.move_on_after(patience if patience < math.inf else None):
-            async with self._lock:
-                return await anext(self._asynchronous)
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """Let an async generator that was not read to its end clean up."""
-        if self._plain is None and (aclose := getattr(self._asynchronous, "aclose", None)):
-            await aclose()
+    def deliver(self, key: UUID | str, outcome: T_contra | HilosError) -> None:
+        """Take what became of an id that was accepted."""
+        ...
 
 
-class FanOut:
+class FanOut(Generic[T]):
     """Workers that read ids, look each up and deliver what became of it.
 
-    ``accept`` says of each id, as read, whether it is to be asked. ``room``, if given, is acquired
-    before an id is read: whoever takes the outcome away releases it. ``stop`` must make the lookups
-    that wait fail with the error it is given.
+    ``lookup`` asks for one. ``path`` names an id in an error. ``stop`` makes the lookups that wait fail
+    with the error it is given. ``fetched`` and ``failed`` count outcomes.
     """
 
     def __init__(
         self,
-        ids: Ids,
-        lookup: Callable[[UUID], Awaitable[FlowExecution]],
+        source: Source,
+        lookup: Callable[[UUID], Awaitable[T]],
+        sink: Sink[T],
         caller: Caller,
         *,
         clock: Callable[[], float],
+        path: Callable[[UUID], str],
         stop: Callable[[AuthenticationError], None],
-        deliver: Callable[[UUID | str, FlowExecution | HilosError], None],
-        accept: Callable[[UUID | str], bool] | None = None,
-        room: anyio.Semaphore | None = None,
     ) -> None:
-        self.source = Source(ids)
+        self.source = source
+        self.count = source.count
+        self.fetched = self.failed = 0
         self._lookup = lookup
+        self._sink = sink
         self._caller = caller
         self._clock = clock
+        self._path = path
         self._stop = stop
-        self._deliver = deliver
-        self._accept = accept
-        self._room = room
         self._refused: AuthenticationError | None = None
         self._reads = itertools.count(1)
 
     async def run(self, workers: int) -> None:
         """Look up all ids with that many workers.
 
-        Raises ``AuthenticationError`` once the key was refused and all that was under way has been
-        delivered, and whatever the ids or ``deliver`` raise, plain.
+        Every id that was read is delivered, or an exception comes out: ``AuthenticationError`` once the
+        key was refused and all that was under way has been delivered, and whatever the ids, the lookup
+        or the sink raise besides a ``HilosError``.
         """
+        source = self.source
+        timer: asyncio.TimerHandle | None = None
+        if source.is_async and self._caller.deadline < math.inf:
+            # What an async source would still give after the deadline, nobody waits for.
+            left = self._caller.deadline - self._clock()
+            timer = asyncio.get_running_loop().call_later(left, source.stop)
         try:
-            await in_tasks(self._work, min(workers, self.source.count or workers))
+            async with tasks() as start:
+                if source.is_async:
+                    start(source.run)
+                working = min(workers, self.count or workers)
+                for _ in range(working):
+                    start(self._work)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.source.aclose()
+            if timer is not None:
+                timer.cancel()
         if self._refused is not None:
             raise self._refused
 
     async def _work(self) -> None:
+        room = self._sink.room
         while self._refused is None:
             if next(self._reads) % _WITHOUT_PAUSE == 0:
                 await asyncio.sleep(0)
-            if self._room is not None:
-                await self._room.acquire()
+            if room is not None:
+                await room.acquire()
             try:
-                given = await self.source.next(self._caller.deadline - self._clock())
+                given = await self.source.next()
             except StopAsyncIteration:
                 return
-            if not await self._settle(given) and self._room is not None:
-                self._room.release()
+            if not await self._settle(given) and room is not None:
+                room.release()
 
     async def _settle(self, given: UUID | str) -> bool:
         """Deliver what becomes of one id; ``False`` if it was not to be asked or the key is bad."""
+        sink, caller = self._sink, self._caller
+        key: UUID | str
+        outcome: T | HilosError
         try:
-            execution_id = _checks.parse_id(given)
+            key = id = _checks.parse_id(given)
         except InvalidIdError as error:
-            text = str(error.execution_id)
-            if self._accept is not None and not self._accept(text):
+            key, outcome = str(error.execution_id), lean(error)
+            if not sink.accept(key):
                 return False
-            self._deliver(text, error)
-            return True
-        if self._accept is not None and not self._accept(execution_id):
-            return False
-        outcome: FlowExecution | HilosError
-        try:
-            if self._clock() >= self._caller.deadline:
-                raise self._caller.too_late(execution_id)
-            outcome = await self._lookup(execution_id)
-        except AuthenticationError as error:
-            if self._refused is None:
-                self._refused = error
-                self._stop(error)
-            return False
-        except HilosError as error:
-            outcome = error
-        self._deliver(execution_id, outcome)
+            self.failed += 1
+        else:
+            if not sink.accept(id):
+                return False
+            try:
+                if self._clock() >= caller.deadline:
+                    raise caller.too_late(id, self._path(id))
+                outcome = await self._lookup(id)
+                self.fetched += 1
+            except AuthenticationError as error:
+                self._end(error)
+                return False
+            except HilosError as error:
+                outcome = lean(error)
+                self.failed += 1
+        sink.deliver(key, outcome)
         return True
 
+    def _end(self, refused: AuthenticationError) -> None:
+        """Ask for nothing more: the key was refused."""
+        if self._refused is None:
+            self._refused = refused
+            self._stop(refused)
+            self.source.stop()
 
-async def in_tasks(work: Callable[[], Coroutine[None, None, None]], count: int) -> None:
-    """Run that many workers; the first error of one ends all and comes out plain."""
-    try:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(count):
-                tasks.start_soon(work)
-    except BaseExceptionGroup as group:
-        error = group.exceptions[0]
-    else:
-        return
-    raise error
+
+def lean(error: HilosError) -> HilosError:
+    """The error and its causes without tracebacks: the frames of its callers are not kept with it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause.__context__ = None
+        cause = cause.__cause__
+    return error

@@ -1,235 +1,207 @@
-"""The way of one lookup: retry(pace -> one attempt -> interpret), asked once however many want it.
-
-Knows how gate, transport, protocol and retry follow each other. Refuses to know what is inside any
-of them, and who collects the results.
-"""
+"""Lookups by id: each is asked once however many want it, and recent answers are kept."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import functools
-import logging
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-import msgspec
-
-from hilos_async import _log
-from hilos_async._api.replies import interpret
-from hilos_async._pace.fields import read_quota
-from hilos_async._wire.burst import Burst
+from hilos_async import _checks
 from hilos_async._wire.call import Call
-from hilos_async._wire.retry import is_refusal, is_transient, retry
+from hilos_async._wire.retry import is_transient
 from hilos_async.errors import (
-    AttemptTimeoutError,
-    AuthenticationError,
+    DeadlineExceededError,
     DecodeError,
     HilosError,
-    RateLimitError,
     SessionClosedError,
     StatusError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from typing import Self
     from uuid import UUID
 
-    from hilos_async._api.objects import FlowExecution
-    from hilos_async._pace.pacer import Quota, Verdict
+    from hilos_async._api.endpoints import Endpoint
     from hilos_async._wire.call import Caller
-    from hilos_async._wire.gate import Gate
-    from hilos_async._wire.options import Bounds, Freshness
-    from hilos_async._wire.transport import Transport
+    from hilos_async._wire.client import Client
+    from hilos_async._wire.options import Bounds
+    from hilos_async._wire.telemetry import Tally
 
-_ANSWERS_KEPT: Final = 2_048  # executions; a few kilobytes each
+T = TypeVar("T")
+
+_ANSWERS_KEPT: Final = 2_048  # a few kilobytes each
 
 
-class _Answers:
-    """The newest executions and when they came, for those who accept a recent answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How old, in seconds, an answer may be that saves a request; by another age if it has ended."""
+
+    max_age: float
+    max_age_ended: float
+
+    @classmethod
+    def of(cls, max_age: float, max_age_ended: float | None) -> Freshness | None:
+        """The checked ages; ``None`` where every lookup is to ask."""
+        if max_age == 0 and max_age_ended is None:
+            return None
+        ages = [max_age, max_age if max_age_ended is None else max_age_ended]
+        for name, age in zip(("max_age", "max_age_ended"), ages, strict=True):
+            if age and age != math.inf:
+                _checks.positive(name, age)
+        return cls(max_age=ages[0], max_age_ended=ages[1]) if any(ages) else None
+
+
+class _Answers(Generic[T]):
+    """The newest answers and when they came, for those who accept a recent one.
 
     Nothing is kept before somebody does: who always asks pays no memory for it.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[UUID, tuple[float, FlowExecution]] | None = None
+    def __init__(self, is_ended: Callable[[T], bool]) -> None:
+        self._is_ended = is_ended
+        self._kept: OrderedDict[UUID, tuple[float, T]] | None = None
 
-    def find(self, execution_id: UUID, fresh: Freshness, now: float) -> FlowExecution | None:
+    def find(self, id: UUID, fresh: Freshness, now: float) -> T | None:
         if self._kept is None:
             self._kept = OrderedDict()
-        came, execution = self._kept.get(execution_id, (-math.inf, None))
-        if execution is None:
+        kept = self._kept.get(id)
+        if kept is None:
             return None
-        age = fresh.max_age_ended if execution.is_terminal else fresh.max_age
-        return execution if now - came <= age else None
+        came, answer = kept
+        age = fresh.max_age_ended if self._is_ended(answer) else fresh.max_age
+        return answer if now - came <= age else None
 
-    def keep(self, execution_id: UUID, execution: FlowExecution, now: float) -> None:
+    def keep(self, id: UUID, answer: T, now: float) -> None:
         if self._kept is not None:
-            self._kept[execution_id] = (now, execution)
-            self._kept.move_to_end(execution_id)
+            self._kept[id] = (now, answer)
+            self._kept.move_to_end(id)
             if len(self._kept) > _ANSWERS_KEPT:
                 self._kept.popitem(last=False)
 
 
-class Lookups:
-    """Answers for ids, on one session's connections and pace."""
+class Lookups(Generic[T]):
+    """Answers of one endpoint for ids, on one session's connections and pace.
+
+    ``is_ended`` says of an answer that it will not change any more.
+    """
 
     def __init__(
-        self, transport: Transport, gate: Gate, bounds: Bounds, *, clock: Callable[[], float]
+        self, client: Client, endpoint: Endpoint[T], is_ended: Callable[[T], bool]
     ) -> None:
-        self.bounds = bounds
-        self.clock = clock
-        self._transport = transport
-        self._gate = gate
+        self._client = client
+        self._bounds = client.bounds
+        self._reader = client.reader(endpoint)
+        self._prefix = f"{endpoint.name}/"
         # Those under way. By the number of the id: the hash of a UUID is Python code.
-        self._leading: dict[int, Call] = {}
-        self._answers = _Answers()
-        self._decoding: Burst[FlowExecution] = Burst()
+        self._leading: dict[int, Call[T]] = {}
+        self._answers = _Answers(is_ended)
 
-    def bounded_by(self, bounds: Bounds) -> Lookups:
-        """The same, under other bounds: connections, pace and lookups under way are shared."""
+    def on(self, client: Client) -> Self:
+        """The same for a derived session: what is under way and what is kept is shared."""
         derived = copy.copy(self)
-        derived.bounds = bounds
+        derived._client = client
+        derived._bounds = client.bounds
         return derived
 
-    async def one(
+    def path(self, id: UUID) -> str:
+        """Where one object is; no slash at the end, with which the native host answers 404."""
+        return f"{self._prefix}{id}"
+
+    def asker(
+        self, caller: Caller, timeout: float | None, fresh: Freshness | None = None
+    ) -> Callable[[UUID], Awaitable[T]]:
+        """How a caller asks: told to OpenTelemetry where somebody listens, otherwise as it is."""
+        telemetry = self._client.telemetry
+        listened = telemetry is not None and telemetry.look_for_sdk()
+        one = self._told if listened else self._one
+        return functools.partial(one, caller, timeout, fresh)
+
+    async def _told(
+        self, caller: Caller, timeout: float | None, fresh: Freshness | None, id: UUID
+    ) -> T:
+        client = self._client
+        assert client.telemetry is not None
+        operation = self._reader.endpoint.operation
+        about = {f"hilos.{operation.removeprefix('get_')}.id": str(id), "hilos.source": "kept"}
+        with client.telemetry.lookup(client.counts, operation, about) as tally:
+            return await self._one(caller, timeout, fresh, id, tally)
+
+    async def _one(
         self,
-        execution_id: UUID,
         caller: Caller,
         timeout: float | None,
-        fresh: Freshness | None = None,
-    ) -> FlowExecution:
-        """The execution with that id, from whoever asks for it right now or by asking."""
-        self._transport.open()  # a closed session or another loop: before anything waits
+        fresh: Freshness | None,
+        id: UUID,
+        tally: Tally | None = None,
+    ) -> T:
+        """The answer for that id, from whoever asks for it right now or by asking."""
+        client = self._client
+        client.transport.open()  # a closed session or another loop: before anything waits
+        started = client.clock()
         if fresh is not None:
-            answer = self._answers.find(execution_id, fresh, self.clock())
+            answer = self._answers.find(id, fresh, started)
             if answer is not None:
                 return answer
-        call = Call(execution_id, caller, self.clock(), timeout)
-        while (leading := self._leading.get(execution_id.int)) is not None:
-            asked = self.clock()
+        call = Call(self._reader, self.path(id), id, caller, self._bounds, started, timeout)
+        call.tally = tally
+        while (leading := self._leading.get(id.int)) is not None:
             outcome = await self._follow(leading, call)
-            if caller.is_batch:  # waiting for another's reply is waiting for the pace
-                call.deadline += self.clock() - asked
             if isinstance(outcome, HilosError):
-                raise copy.copy(outcome) from outcome.__cause__
+                raise outcome
             if outcome is not None:
                 return outcome
-        return await self._lead(call)
+        self._leading[id.int] = call
+        outcome = None
+        try:
+            outcome = await client.dispatch.answer(call)
+        except HilosError as error:
+            outcome = error
+            raise
+        finally:
+            del self._leading[id.int]
+            if call.followers is not None:
+                _tell(call.followers, outcome)
+        self._answers.keep(id, outcome, client.clock())
+        return outcome
 
-    async def _follow(self, leading: Call, call: Call) -> FlowExecution | HilosError | None:
+    async def _follow(self, leading: Call[T], call: Call[T]) -> T | HilosError | None:
         """What another's lookup finds; ``None`` if it ended for a reason that is only its own."""
-        future: asyncio.Future[FlowExecution | HilosError | None]
+        client, asked = self._client, self._client.clock()
+        future: asyncio.Future[T | HilosError | None]
         future = asyncio.get_running_loop().create_future()
+        if leading.followers is None:
+            leading.followers = []
         leading.followers.append(future)
+        if call.tally is not None:
+            call.tally.shared()
         if not call.caller.is_batch:
-            self._gate.promote(leading)
-        patience = call.wait_deadline - self.clock()
+            client.gate.promote(leading)
+        patience = call.wait_deadline - asked
         try:
             async with asyncio.timeout(None if patience == math.inf else patience):
-                return await future
+                outcome = await future
         except TimeoutError:
             raise call.too_late() from None
+        if call.caller.is_batch:  # waiting for another's reply is waiting for the pace
+            call.deadline += client.clock() - asked
+        if not isinstance(outcome, HilosError):
+            return outcome
+        if _is_answer(outcome) or _are_all_attempts(outcome, leading.bounds, call.bounds):
+            return copy.copy(outcome)
+        return None
 
-    async def _lead(self, call: Call) -> FlowExecution:
-        self._leading[call.id.int] = call
-        outcome: FlowExecution | HilosError | None = None
-        try:
-            outcome = execution = await self._until_answered(call)
-        except HilosError as error:
-            error.execution_id = call.id
-            error.attempts = call.attempts
-            error.elapsed = self.clock() - call.started
-            outcome = error if _is_answer(error) else None
-            raise
-        finally:
-            del self._leading[call.id.int]
-            for follower in call.followers:
-                if not follower.done():
-                    follower.set_result(outcome)
-        self._answers.keep(call.id, execution, self.clock())
-        return execution
 
-    async def _until_answered(self, call: Call) -> FlowExecution:
-        try:
-            return await self._attempt(call)
-        except HilosError as error:
-            if not self.bounds.retry.again(error):
-                raise
-            failed = error
-        attempts = self.bounds.retry.attempts
-        return await retry(
-            failed,
-            functools.partial(self._attempt, call),
-            exhausted=lambda: call.failures >= attempts,
-            delay=lambda: call.delay,
-            sleep=functools.partial(self._gate.back_off, call),
-            again=self.bounds.retry.again,
-        )
-
-    async def _attempt(self, call: Call) -> FlowExecution:
-        asked = self.clock()
-        await self._gate.enter(call)
-        if call.caller.is_batch:
-            call.deadline += call.sent - asked
-        bound = self.bounds.attempt_timeout
-        left = min(call.deadline, call.caller.deadline) - call.sent
-        verdict: Verdict | None = None
-        retry_after: float | None = None
-        wait: float | None = None
-        quota: Quota | None = None
-        came: int | HilosError | None = None
-        body = b""
-        try:
-            status, headers, body = await self._transport.fetch(
-                call.id, min(bound, left), self.bounds.max_response_bytes
-            )
-            quota = self._obeyed(read_quota(headers))
-            if 200 <= status < 300:
-                headers = {}  # of no use any more, and the server may have echoed the key in one
-            read = functools.partial(
-                interpret, status, headers, body, call.id, self._transport.without_key
-            )
-            execution = await self._decoding.run(read) if self._gate.in_flight > 1 else read()
-            verdict, came = "accepted", status
-        except HilosError as error:
-            body, read = b"", None  # a traceback that shows variables must not show an echoed key
-            call.last_error = came = error
-            verdict = self._judge(call, error)
-            if isinstance(error, StatusError) and error.retry_after is not None:
-                retry_after = error.retry_after
-                wait = retry_after if self.bounds.retry.again(error) else 0.0
-            if isinstance(error, AttemptTimeoutError) and left <= bound:
-                raise call.too_late() from error
-            raise
-        finally:
-            self._gate.leave(call, verdict, retry_after, wait, quota)
-            if _log.logger.isEnabledFor(logging.DEBUG):
-                _log.request(call.id, call.attempts, self.clock() - call.sent, came)
-        return execution
-
-    def _obeyed(self, quota: Quota | None) -> Quota | None:
-        """The quota without a reset that lies further off than a Retry-After may."""
-        if quota is None or (quota.reset or 0.0) <= self.bounds.retry.max_retry_after:
-            return quota
-        return msgspec.structs.replace(quota, reset=None)
-
-    def _judge(self, call: Call, error: HilosError) -> Verdict | None:
-        """What the pacer hears of a failed attempt; sets how long the call backs off."""
-        if isinstance(error, SessionClosedError):
-            return None
-        if is_refusal(error):
-            call.delay = 0.0  # the pause is everybody's
-            return "refused" if isinstance(error, RateLimitError) else "busy"
-        if not is_transient(error):
-            if isinstance(error, AuthenticationError) and call.caller.stopped is None:
-                _log.key_refused(call.id, error)  # once for a batch: it is stopped by that
-            return "accepted"
-        call.failures += 1
-        call.delay = self.bounds.retry.backoff(call.failures)
-        alive = isinstance(error, StatusError) and error.status < 500
-        return "accepted" if alive else "failed"
+def _tell(
+    followers: list[asyncio.Future[T | HilosError | None]], outcome: T | HilosError | None
+) -> None:
+    for follower in followers:
+        if not follower.done():
+            follower.set_result(outcome)
 
 
 def _is_answer(error: HilosError) -> bool:
@@ -237,3 +209,14 @@ def _is_answer(error: HilosError) -> bool:
     if isinstance(error, StatusError):
         return not is_transient(error)
     return isinstance(error, DecodeError)
+
+
+def _are_all_attempts(error: HilosError, theirs: Bounds, mine: Bounds) -> bool:
+    """Whether an error is what attempts under these bounds come to, so that nobody need try again."""
+    if isinstance(error, (DeadlineExceededError, SessionClosedError)):
+        return False
+    return (theirs.retry, theirs.attempt_timeout, theirs.max_response_bytes) == (
+        mine.retry,
+        mine.attempt_timeout,
+        mine.max_response_bytes,
+    )

@@ -111,7 +111,7 @@ def _row(
     executions: Sequence[FlowExecution], zone: tzinfo, flow_id: str | None, flow: str | None
 ) -> SummaryRow:
     created = [e.created_on for e in executions if e.created_on is not None]
-    changed = [date for e in executions if (date := e.status_last_change_on or e.last_run)]
+    changed = [date for e in executions if (date := e.status_last_change_on or e.last_run_on)]
     return SummaryRow(
         flow_id=flow_id,
         flow=flow,

@@ -1,7 +1,6 @@
-"""Asking again until it is over: what to ask next, how soon, and what has changed.
+"""Asking again until it is over: which execution to ask next, how soon, and what has changed.
 
-Knows executions and time: a heap of what is due, so thousands of ids cost no task each. Refuses to
-know HTTP and paces: a lookup is given.
+What is due stands in a heap, so thousands of ids cost no task each.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import math
 import random
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -17,10 +15,14 @@ from uuid import UUID
 import anyio
 
 from hilos_async import _checks
+from hilos_async._api.endpoints import EXECUTION
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
 from hilos_async._many.batch import ExecutionBatch
-from hilos_async._many.fanout import Source
+from hilos_async._many.fanout import lean
+from hilos_async._many.source import Source
+from hilos_async._many.tasks import tasks
+from hilos_async._wire.call import Caller
 from hilos_async.errors import (
     AuthenticationError,
     DeadlineExceededError,
@@ -31,10 +33,14 @@ from hilos_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
-    from hilos_async._many.fanout import Ids
-    from hilos_async._many.stream import Stream
+    from hilos_async._many.lookups import Lookups
+    from hilos_async._many.source import Ids
+    from hilos_async._many.stream import Feed
+    from hilos_async._wire.client import Client
+
+    Until = Callable[[FlowExecution], bool]
 
 SOONEST: Final = 2.0  # seconds until an execution that moves is asked again
 LATEST: Final = 120.0  # seconds until one that has long been quiet is
@@ -63,7 +69,7 @@ class Change(Model, frozen=True, kw_only=True):
             return {}
         pairs = {
             name: (getattr(self.before, name), getattr(self.after, name))
-            for name in self.after.__struct_fields__
+            for name in self.after.__struct_encode_fields__  # the API's own names
         }
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -88,67 +94,60 @@ class Watch:
     """
 
     def __init__(
-        self,
-        ids: Ids,
-        lookup: Callable[[UUID], Awaitable[FlowExecution]],
-        until: Callable[[FlowExecution], bool],
-        *,
-        clock: Callable[[], float],
-        stop: Callable[[HilosError], None],
+        self, ids: Ids, client: Client, lookups: Lookups[FlowExecution], until: Until | None
     ) -> None:
+        _checks.callback("until", until)
         self._source = Source(ids)
-        self._lookup = lookup
-        self._until = until
-        self._clock = clock
-        self._stop = stop
+        self._client = client
+        self._caller = Caller(is_batch=True)
+        self._lookups = lookups
+        self._until = until or (lambda execution: execution.is_terminal)
+        self._clock = client.clock
         self._heap: list[tuple[float, int, UUID]] = []
         self._order = itertools.count()
         self._watched: dict[UUID | str, _Watched] = {}
         self._asking = 0
-        self._news = asyncio.Event()  # something is due earlier, or a question has ended
+        self._news = (
+            asyncio.Event()
+        )  # something is due earlier, a question or the session has ended
 
     @property
     def ids(self) -> Iterable[UUID | str]:
         """All ids, in the order they were given, as far as they have been read."""
         return self._watched.keys()
 
-    async def run(self, changes: Stream[Change]) -> None:
+    async def run(self, changes: Feed[Change]) -> None:
         """Deliver changes until every id has ended.
 
-        Raises ``AuthenticationError`` when the key is refused, plain.
+        Raises ``AuthenticationError`` when the key is refused and ``SessionClosedError`` when the
+        session is closed, plain.
         """
         await self._read(changes)
+        self._client.gate.closing.add(self._news.set)
         try:
-            async with anyio.create_task_group() as tasks:
+            async with tasks() as start:
                 while await self._wait_for_due():
                     await changes.room.acquire()
-                    execution_id = heapq.heappop(self._heap)[2]
+                    id = heapq.heappop(self._heap)[2]
                     self._asking += 1
-                    tasks.start_soon(self._ask, execution_id, changes)
-        except BaseExceptionGroup as group:
-            error = group.exceptions[0]
-        else:
-            return
-        raise error
+                    start(self._ask, id, changes)
+        finally:
+            self._client.gate.closing.discard(self._news.set)
 
-    async def _read(self, changes: Stream[Change]) -> None:
-        while True:
-            try:
-                given = await self._source.next(math.inf)
-            except StopAsyncIteration:
-                break
+    async def _read(self, changes: Feed[Change]) -> None:
+        for given in await self._source.all():
             try:
                 key: UUID | str = _checks.parse_id(given)
             except InvalidIdError as error:
                 key = str(error.execution_id)
                 if key not in self._watched:
                     await changes.room.acquire()
-                    changes.deliver(Change(id=key, error=error, ended=True))
+                    changes.deliver(Change(id=key, error=lean(error), ended=True))
             self._watched.setdefault(key, _Watched())
         ids = [key for key in self._watched if not isinstance(key, str)]
         now = self._clock()
-        for place, execution_id in enumerate(ids):
-            self._push(now + SOONEST * place / len(ids), execution_id)
+        for place, id in enumerate(ids):
+            self._push(now + SOONEST * place / len(ids), id)
 
     def _push(self, due: float, execution_id: UUID) -> None:
         heapq.heappush(self._heap, (due, next(self._order), execution_id))
@@ -157,6 +156,7 @@ class Watch:
     async def _wait_for_due(self) -> bool:
         """Wait until an id is due; ``False`` when all have ended."""
         while self._heap or self._asking:
+            self._client.transport.open()  # raises once the session is closed
             wait = self._heap[0][0] - self._clock() if self._heap else None
             if wait is not None and wait <= 0:
                 return True
@@ -165,21 +165,22 @@ class Watch:
                 await self._news.wait()
         return False
 
-    async def _ask(self, execution_id: UUID, changes: Stream[Change]) -> None:
-        watched = self._watched[execution_id]
+    async def _ask(self, id: UUID, changes: Feed[Change]) -> None:
+        watched = self._watched[id]
+        ask = self._lookups.asker(self._caller, self._client.bounds.timeout)
         try:
-            after = await self._lookup(execution_id)
+            after = await ask(id)
         except (AuthenticationError, SessionClosedError) as error:
-            self._stop(error)
+            self._client.gate.stop(self._caller, error)
             raise
         except HilosError as error:
-            change = self._failed(execution_id, watched, error)
+            change = self._failed(id, watched, lean(error))
         else:
-            change = self._seen(execution_id, watched, after)
+            change = self._seen(id, watched, after)
         self._asking -= 1
         if change is None or not change.ended:
             wait = watched.wait * random.uniform(1 - _SPREAD, 1 + _SPREAD)
-            self._push(self._clock() + wait, execution_id)
+            self._push(self._clock() + wait, id)
         self._news.set()
         if change is None:
             changes.room.release()
@@ -190,6 +191,7 @@ class Watch:
         before, watched.last = watched.last, after
         was_failing, watched.failing = watched.failing, False
         ended = self._until(after)
+        _checks.ignored("until", ended)
         if after == before and not (ended or was_failing):
             watched.wait = min(LATEST, watched.wait * _SLOWER)
             return None
@@ -235,7 +237,7 @@ class Ending:
     def _unended(self, key: UUID | str, change: Change | None) -> DeadlineExceededError:
         seen = "never" if change is None else (change.after and change.after.status) or change.error
         error = DeadlineExceededError(
-            f"flow-execution/{key} had not ended when the wait was over; last seen: {seen}",
+            f"{EXECUTION.name}/{key} had not ended when the wait was over; last seen: {seen}",
             timeout=self._timeout,
         )
         error.execution_id = key

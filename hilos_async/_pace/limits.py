@@ -27,6 +27,7 @@ _ROUND: Final = (1_000, 500, 100, 50, 25, 20, 10, 5)
 _MET: Final = 0.04  # the bounds are that near to each other: share
 _MORE: Final = 0.02  # share by which a first try goes over what is known
 _FIRST_TRY: Final = 40.0  # seconds without a refusal before it
+_CHEAP_TRY: Final = 10.0  # where a refusal costs a moment
 _LONGEST_TRY: Final = 40.0  # a limit that rose is found within a minute
 _TRY_COST: Final = 0.04  # share of the time that the pauses of failed tries may cost
 _LONGEST_COSTLY_TRY: Final = 3_600.0
@@ -35,6 +36,8 @@ _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
 _TELLING: Final = 10  # accepted requests that tell a rate
 _SAME: Final = 0.03
+_RARE: Final = 0.01  # share of what is sent that refusals may cost
+_AGAIN: Final = 20.0  # windows
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
 
 
@@ -124,7 +127,7 @@ def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
     if counted.most >= 3:
         fast = counted.most / max(1e-3, refusal.received - counted.oldest)
         rate = max(rate, min(fast, 3 * rate))
-    s.patience = _FIRST_TRY
+    s.patience = _CHEAP_TRY
     s.flows, s.sure = True, False
     s.low = s.high = s.before = s.mean = s.seen = 0.0
     _keep(s, _likely(s, rate, rate), 1.0)
@@ -151,8 +154,9 @@ def _relearn(s: State, refusal: Refusal) -> None:
     mean = refusal.since / kept_for * s.per
     s.mean = mean if refusal.since >= _TELLING else 0.0
     s.seen = 0.0
-    is_proven = s.low >= 0.99 * kept
-    if s.mean and last_mean and 0.4 * kept <= mean < 0.97 * kept and not (s.sure and is_proven):
+    was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
+    at_most = 0.97 * s.per / slots.interval(s)
+    if was_burst and s.mean and last_mean and 0.4 * kept <= mean < at_most:
         if abs(mean - last_mean) <= _SAME * mean:  # twice the same: so much flows in
             s.low, s.high, s.sure = mean, 0.0, True
             _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
@@ -168,7 +172,7 @@ def _relearn(s: State, refusal: Refusal) -> None:
             return
         s.seen = counted.most
     if s.sure:
-        if not slots.widen(s, refusal.received):
+        if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
             _give_way(s, refusal)
     elif kept <= 1.02 * s.low:  # what had been accepted for a time was a burst
         s.low, s.high = 0.0, kept
@@ -188,16 +192,24 @@ def _give_up_try(s: State, kept: float, tried: float) -> None:
     _keep(s, tried, s.per)
 
 
+def is_rare(s: State, refusal: Refusal) -> bool:
+    """Whether such refusals cost less than asking more slowly would."""
+    return refusal.since * _RARE > max(1.0, refusal.pause / slots.interval(s))
+
+
 def _give_way(s: State, refusal: Refusal) -> None:
     """Leave more to whoever else draws on the budget, and the more the sooner it comes again."""
-    again = refusal.sent - s.stepped < s.patience
+    if s.flows:
+        again = refusal.since < _TELLING
+    else:
+        again = refusal.sent - s.stepped < _AGAIN * max(1.0, s.per)
     s.less = min(0.5, s.less * 2) if again else _MORE
     _keep(s, s.requests * (1 - s.less), s.per)
 
 
 def _narrow(s: State) -> None:
     """Go to the middle of the bounds, or to a likely number near it."""
-    if s.high - s.low <= _MET * s.high:
+    if s.high - s.low <= (2 * _MET if s.flows and _is_round(s.low) else _MET) * s.high:
         s.sure = True
         _keep(s, s.low, s.per)
         return
@@ -241,7 +253,7 @@ def step(s: State, now: float) -> None:
     elif kept_for >= (max(2.0, 1.5 * s.per) if s.before else s.patience):
         if s.before:  # nobody refused the last one: the limit has risen
             s.more = min(_LARGEST_STEP, s.more * 2)
-            s.patience = max(_FIRST_TRY, s.per)
+            s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
         s.before = s.low = s.requests
         s.stepped = now
         _keep(s, s.requests * (1 + s.more), s.per)

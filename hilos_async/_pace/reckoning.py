@@ -33,7 +33,7 @@ _FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round tr
 # What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
 # what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
 _RISK: Final = 6
-_RISKED_SHARE: Final = 0.15
+_RISKED_SHARE: Final = 0.3
 _ROUND: Final = (1, 2, 3, 5, 6)
 
 
@@ -105,9 +105,10 @@ def report(s: State, reply: Reply, spread: float) -> None:
         if after_pause:
             if s.learns:
                 limits.conclude(s, reply.received, reply.sent)
-            elif s.refused is not None:
+            elif (refusal := s.refused) is not None:
                 s.refused = None
-                if s.requests:
+                s.since = 1
+                if s.requests and not limits.is_rare(s, refusal):
                     slots.widen(s, reply.received)
             slots.go_on(s, reply.received)
     elif reply.verdict == "failed":
@@ -133,5 +134,7 @@ def _refuse(s: State, reply: Reply, spread: float) -> None:
                 reply.sent, reply.received, reply.retry_after, reply.sent, s.since
             )
     slots.pause(s, reply, spread)
+    if s.refused is not None:
+        s.refused.pause = s.until - s.refused.received
     if reply.wait == 0.0 and s.refused is not None:
         limits.hold_back(s, s.refused)

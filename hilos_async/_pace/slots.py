@@ -132,8 +132,8 @@ def _blind(s: State, received: float) -> float:
     times = s.in_a_row - 1
     gap = interval(s) if s.requests else 0.0
     if s.requests and s.flows:
-        return float(min(_LONGEST_BLIND, max(_FIRST_BLIND, 2 * gap) * 2.0 ** min(times, 12)))
-    wait = max(_FIRST_BLIND, 3 * gap if gap < s.per / 3 else gap) * 4.0 ** min(times, 12)
+        return float(min(_LONGEST_BLIND, max(0.01, gap) * 2.0 ** min(times, 12)))
+    wait = (max(0.01, gap) if s.requests else _FIRST_BLIND) * 4.0 ** min(times, 12)
     if s.requests:
         longest = s.per * 2.0 ** max(0, times - 4)
         return float(min(wait, longest, max(_LONGEST_BLIND, s.per)))
@@ -156,7 +156,7 @@ def go_on(s: State, received: float) -> None:
 
 def widen(s: State, received: float) -> bool:
     """Leave more of the limit, after a refusal although it was kept; ``False`` if that is the most."""
-    if s.pad == len(PADS) - 1 or (s.learns and s.pad == 2):
+    if s.pad == len(PADS) - 1 or (s.learns and not s.flows and s.pad == 2):
         return False
     if received - s.padded < _EASES_AFTER * 2.0**s.ease and s.padded:
         s.ease = min(_LONGEST_EASE, s.ease + 1)

@@ -27,6 +27,7 @@ class Refusal(msgspec.Struct, array_like=True):
     retry_after: float | None
     last: float  # when the last probe was sent that was refused
     since: int  # accepted since the refusal before it
+    pause: float = 0.0  # seconds until it was asked again for the last time
 
 
 class State(msgspec.Struct):
@@ -113,6 +114,7 @@ def moved(state: State, seconds: float) -> State:
         state.refused.retry_after,
         state.refused.last + seconds,
         state.refused.since,
+        state.refused.pause,
     )
     names = ("next", "padded", "until", "began", "probe", "first", "emptied", "stepped")
     return msgspec.structs.replace(

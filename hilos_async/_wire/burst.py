@@ -8,7 +8,7 @@ forgotten it, and it takes two or three times as long.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilos_async.errors import HilosError
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Burst(Generic[T]):
+class Burst:
     """Runs pieces of work that are handed in one by one, in bursts."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[asyncio.Future[T], Callable[[], T]]] = []
+        self._waiting: list[tuple[asyncio.Future[Any], Callable[[], Any]]] = []
 
     async def run(self, work: Callable[[], T]) -> T:
         """What ``work`` returns or raises."""

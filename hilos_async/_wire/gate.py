@@ -12,11 +12,12 @@ import copy
 import functools
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hilos_async import _log
 from hilos_async._api.model import Model
 from hilos_async._pace.pacer import RateLimit, Reply
+from hilos_async._wire.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ class Gate:
         self.in_flight = 0
         self._limit = max_concurrency
         self._clock = clock
-        self._waiters: dict[asyncio.Future[None], Call] = {}  # queued, leading or backing off
+        self._waiters: dict[asyncio.Future[None], Call[Any]] = {}  # queued, leading or backing off
         self._singles: deque[asyncio.Future[None]] = deque()
         self._batches: deque[asyncio.Future[None]] = deque()
         self._turns = 0
@@ -73,12 +74,14 @@ class Gate:
         self._entitled = False  # it is a batch's turn: its leader steps aside for no single one
         self._leading = False
         self._slot: float | None = None  # reserved, and not used yet
+        self.silence = Silence()
         self._failures = 0
         self._dead_until = 0.0
         self._probe_next = False
-        self._probe: Call | None = None
+        self._probe: Call[Any] | None = None
         self._told_pause = False  # of the pause that holds, until a request leaves after it
         self._closed: Callable[[], HilosError] | None = None
+        self.closing: set[Callable[[], None]] = set()  # called when the session closes
 
     @property
     def paused_until(self) -> float:
@@ -99,7 +102,7 @@ class Gate:
             paused_for=max(0.0, self.paused_until - self._clock()),
         )
 
-    async def enter(self, call: Call) -> None:
+    async def enter(self, call: Call[Any]) -> None:
         """Wait for a slot and take it; ``leave`` must follow.
 
         Raises ``DeadlineExceededError`` as soon as it is clear that the slot would come too late,
@@ -124,7 +127,7 @@ class Gate:
             if self._leading or self._is_shut():
                 await self._queue(call, first=True)
 
-    def _count(self, call: Call, sent: float) -> None:
+    def _count(self, call: Call[Any], sent: float) -> None:
         call.sent = sent
         self.in_flight += 1
         self.requests += 1
@@ -138,7 +141,7 @@ class Gate:
 
     def leave(
         self,
-        call: Call,
+        call: Call[Any],
         verdict: Verdict | None,
         retry_after: float | None = None,
         wait: float | None = None,
@@ -154,6 +157,7 @@ class Gate:
         )
         if verdict == "accepted":
             self._failures = 0
+            self.silence.accepted()
         elif verdict == "failed":
             self._failures += 1
             if self._failures >= _DEAD_AFTER:
@@ -167,7 +171,7 @@ class Gate:
             self._hold(call.last_error)
         self._advance()
 
-    async def back_off(self, call: Call, delay: float) -> None:
+    async def back_off(self, call: Call[Any], delay: float) -> None:
         """Sleep before the next attempt.
 
         Raises ``DeadlineExceededError`` at once if the sleep would end after the deadline.
@@ -175,11 +179,11 @@ class Gate:
         self._refuse_stopped(call)
         if self._clock() + delay > min(call.deadline, call.caller.deadline):
             raise call.too_late()
-        _log.retry(call.id, call.attempts, delay, call.last_error)
+        _log.retry(call.path, call.id, call.attempts, delay, call.last_error)
         if delay > 0:
             await self._sleep(call, delay)
 
-    def promote(self, call: Call) -> None:
+    def promote(self, call: Call[Any]) -> None:
         """Let a batch's lookup that waits in the queue go with the single ones: one wants it too."""
         for future, waiting in self._waiters.items():
             if waiting is call and future in self._batches:
@@ -196,6 +200,8 @@ class Gate:
         """Let nothing out any more: all that wait fail now, with that error."""
         self._closed = make_error
         self._fail_waiters(lambda call: make_error())
+        for tell in list(self.closing):
+            tell()
 
     def _is_shut(self) -> bool:
         return (
@@ -205,12 +211,12 @@ class Gate:
             or bool(self._batches)
         )
 
-    def _refuse_stopped(self, call: Call) -> None:
+    def _refuse_stopped(self, call: Call[Any]) -> None:
         stopped = self._closed or call.caller.stopped
         if stopped is not None:
             raise stopped()
 
-    async def _queue(self, call: Call, *, first: bool) -> None:
+    async def _queue(self, call: Call[Any], *, first: bool) -> None:
         line = self._batches if call.caller.is_batch else self._singles
         future = asyncio.get_running_loop().create_future()
         if first:
@@ -237,7 +243,7 @@ class Gate:
             if timer is not None:
                 timer.cancel()
 
-    async def _take_slot(self, call: Call) -> float | None:
+    async def _take_slot(self, call: Call[Any]) -> float | None:
         while True:
             self._refuse_stopped(call)
             now = self._clock()
@@ -265,7 +271,7 @@ class Gate:
             self._refuse_stopped(call)  # meanwhile: nobody wakes who is in the pacer
             await self._sleep(call, at - now)
 
-    async def _sleep(self, call: Call, delay: float) -> None:
+    async def _sleep(self, call: Call[Any], delay: float) -> None:
         future = asyncio.get_running_loop().create_future()
         timer = future.get_loop().call_later(delay, _wake, future)
         self._waiters[future] = call
@@ -308,7 +314,7 @@ class Gate:
         pause = self.paused_until
         self._fail_waiters(lambda call: call.too_late() if call.wait_deadline < pause else None)
 
-    def _fail_waiters(self, verdict: Callable[[Call], HilosError | None]) -> None:
+    def _fail_waiters(self, verdict: Callable[[Call[Any]], HilosError | None]) -> None:
         for future, call in list(self._waiters.items()):
             error = verdict(call)
             if error is not None and not future.done():

@@ -5,10 +5,14 @@ Knows every option and which may be changed later. Refuses to know what is done 
 
 from __future__ import annotations
 
-import math
 import os
+import re
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
+
+import aiohttp
+from yarl import URL
 
 from hilos_async import _checks
 from hilos_async._pace.known import KnownPacer
@@ -18,8 +22,7 @@ from hilos_async._wire import address
 from hilos_async._wire.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    import aiohttp
-    from yarl import URL
+    from collections.abc import Sequence
 
 # ActiveCampaign documents 5 requests per second for an account, all its integrations together.
 _ACTIVECAMPAIGN_LIMIT: Final = RateLimit(5)
@@ -53,25 +56,6 @@ class Bounds:
         _checks.whole("max_response_bytes", self.max_response_bytes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Freshness:
-    """How old, in seconds, an answer may be that saves a request; by another age if it has ended."""
-
-    max_age: float
-    max_age_ended: float
-
-    @classmethod
-    def of(cls, max_age: float, max_age_ended: float | None) -> Freshness | None:
-        """The checked ages; ``None`` where every lookup is to ask."""
-        if max_age == 0 and max_age_ended is None:
-            return None
-        ages = [max_age, max_age if max_age_ended is None else max_age_ended]
-        for name, age in zip(("max_age", "max_age_ended"), ages, strict=True):
-            if age and age != math.inf:
-                _checks.positive(name, age)
-        return cls(max_age=ages[0], max_age_ended=ages[1]) if any(ages) else None
-
-
 # For commands and web apps, whose processes share a machine; elsewhere there is no such pace.
 SHARED: Final[Literal["machine"] | None] = "machine" if os.name == "posix" else None
 
@@ -100,6 +84,49 @@ def pacer_for(
             f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'machine', 'off', or a Pacer ({lacks})"
         )
     return pace
+
+
+def check_connections(
+    session: object, proxy: object, ssl: object, trust_env: bool, trace_configs: Sequence[object]
+) -> None:
+    """Refuse what aiohttp would only refuse, or misread, once a request is sent."""
+    _check_proxy(proxy)
+    if ssl is not None and not isinstance(ssl, (bool, SSLContext, aiohttp.Fingerprint)):
+        raise TypeError(
+            f"ssl must be an ssl.SSLContext, False or an aiohttp.Fingerprint, not {type(ssl).__name__}"
+        )
+    for config in trace_configs:
+        _checks.instance("each of trace_configs", config, aiohttp.TraceConfig)
+    if session is None:
+        return
+    _checks.instance("session", session, aiohttp.ClientSession)
+    assert isinstance(session, aiohttp.ClientSession)
+    if trust_env or trace_configs:
+        raise ValueError(
+            "trust_env and trace_configs belong to an aiohttp session: set them on the one given"
+        )
+    if session.auth is not None:
+        raise ValueError(
+            "the aiohttp session has auth=, which would take the place of the API key: give one "
+            "without it"
+        )
+
+
+def _check_proxy(proxy: object) -> None:
+    if proxy is None:
+        return
+    if not isinstance(proxy, (str, URL)):
+        raise TypeError(f"proxy must be a str, not {type(proxy).__name__}")
+    try:
+        url = URL(proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        # What stands before an @ may be a password: do not repeat it.
+        shown = re.sub(r"^(\w+://)?[^/@]*@", r"\1***@", str(proxy))
+        raise ValueError(
+            f"proxy={shown!r} needs http or https and a host; one is 'http://localhost:3128'"
+        )
 
 
 def connections(max_concurrency: int, session: aiohttp.ClientSession | None) -> int:

@@ -1,65 +1,84 @@
 """One attempt over aiohttp: connect, headers and body, or an error of ours.
 
-Knows the key, the base URL and the aiohttp session. Refuses to know retries, paces and models.
-aiohttp's errors become ours here and nowhere else.
+The aiohttp session is made or given here. aiohttp's errors become ours here and nowhere else; what they
+are called stands in ``failures.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
-import socket
-import zlib
-from typing import TYPE_CHECKING, Final
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.payload import BytesIOPayload
+from yarl import URL
 
 from hilos_async._wire.deadlines import Deadlines
-from hilos_async.errors import (
-    AttemptTimeoutError,
-    ResponseTooLargeError,
-    SessionClosedError,
-    TransportError,
-)
+from hilos_async._wire.failures import broke_before_reply, transport_error, without_frames
+from hilos_async._wire.unpack import unpacker
+from hilos_async.errors import AttemptTimeoutError, ResponseTooLargeError, SessionClosedError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
-    from aiohttp.connector import Connection
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.client_middlewares import ClientHandlerType
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
-    from yarl import URL
 
     from hilos_async._wire.address import Secret
+    from hilos_async._wire.call import Call, Sending
+    from hilos_async.errors import HilosError
 
 # The session bounds the attempt itself: aiohttp's total would start while waiting for a connection.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None)
 _RECEIVE_BYTES: Final = 65_536
-# Name lookups that will not get better by asking again; c-ares, if aiodns is there, has codes of
-# its own: 1 is ENODATA, 4 is ENOTFOUND.
-_UNKNOWN_HOST: Final = frozenset(
-    code
-    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL")
-    if (code := getattr(socket, name, None)) is not None
-)
-_ARES_UNKNOWN_HOST: Final = frozenset({1, 4})
+_connected_at: ContextVar[float] = ContextVar("connected_at", default=0.0)  # by this task, last
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections that receive into less memory.
+    """Connections that receive into less memory, and that tell when they were made.
 
     asyncio allocates 256 KiB for each receive from a plain socket and gives nearly all of it back: for
     a reply of a few kilobytes, a tenth of the CPU time. Over TLS and under uvloop it does not.
     """
 
-    async def connect(
+    async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        if hasattr(connection.transport, "max_size"):  # asyncio's own, of a plain socket
-            setattr(connection.transport, "max_size", _RECEIVE_BYTES)  # noqa: B010 - undeclared
-        return connection
+    ) -> ResponseHandler:
+        made = await super()._create_connection(req, traces, timeout)
+        if hasattr(made.transport, "max_size"):  # asyncio's own, of a plain socket
+            setattr(made.transport, "max_size", _RECEIVE_BYTES)  # noqa: B010 - undeclared
+        _connected_at.set(time.monotonic())
+        return made
+
+
+class _Body(BytesIOPayload):
+    """A body that notes when aiohttp begins to send it; until then no request can have arrived."""
+
+    def __init__(self, sending: Sending) -> None:
+        super().__init__(io.BytesIO(sending.body or b""), content_type="application/json")
+        self._sending = sending
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        self._sending.has_begun = True
+        await super().write_with_length(writer, content_length)
+
+
+class _Broken(Exception):  # noqa: N818 - never leaves this module
+    """An error of a given session's connection, in a form that aiohttp does not ask again for."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Transport:
@@ -73,24 +92,36 @@ class Transport:
         *,
         session: aiohttp.ClientSession | None,
         proxy: str | None,
-        ssl: ssl.SSLContext | bool,
+        ssl: ssl.SSLContext | aiohttp.Fingerprint | bool,
         trust_env: bool,
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         self.base_url = base_url
-        self._executions = base_url / "flow-execution"  # no trailing slash after the id: 404
+        self.closed = False
+        self._prefix = f"{base_url.raw_path.rstrip('/')}/"
         self._key = key
         self._headers = headers
-        self._given = session is not None
+        self._given = session
         self._session = session
-        self._proxy = proxy
-        self._ssl = ssl
+        self._fresh: aiohttp.ClientSession | None = None  # whose connections are used once
         self._trust_env = trust_env
         self._trace_configs = list(trace_configs)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._deadlines = Deadlines()
-        self.closed = False
+        self._has_answered = False
+        self._ask = {
+            "allow_redirects": False,  # aiohttp would send a key in another header along
+            "raise_for_status": False,  # a session we were given may have it on
+            "timeout": _NO_TIMEOUT,
+            "auto_decompress": False,  # it would not notice a body that ends too early
+            "proxy": proxy,
+            "ssl": ssl,
+        }
+        if session is not None:
+            # It has no public way to tell them; those of a request replace them.
+            theirs = getattr(session, "_middlewares", ())
+            self._ask["middlewares"] = (*theirs, self._as_ours)
 
     def closed_error(self) -> SessionClosedError:
         """The error of whoever still uses a closed session."""
@@ -111,19 +142,37 @@ class Transport:
             self._bind(loop)
         if self._session is None:
             # As late as this, so that OpenTelemetry's instrument() reaches a session made before it.
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0),  # the gate bounds the connections
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,  # merged once, not for each request
-                trust_env=self._trust_env,
-                trace_configs=self._trace_configs,
-            )
-            # aiohttp asks a GET again by itself when a connection breaks: a request that no pace let
-            # out, that no count knows and that a server's limit does count. It has no public switch.
-            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+            self._session = self._new_session(_Connector(limit=0))  # the gate bounds them
         elif self._session.closed:
             raise self.closed_error()
         return self._session
+
+    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        """The aiohttp session for a request that must not be sent twice.
+
+        A kept connection may be closed already, and whether the request arrived would be unknown: it
+        gets a new one. A given session decides about its connections itself.
+        """
+        if sending.method == "GET" or self._given is not None:
+            return session
+        if self._fresh is None:
+            self._fresh = self._new_session(_Connector(limit=0, force_close=True))
+        return self._fresh
+
+    def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        if self._trust_env and self._ask["proxy"] is None:
+            self._ask["proxy"] = _environment_proxy(self.base_url)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,  # merged once, not for each request
+            trust_env=False,  # it would send a password of the netrc file along, or fail over it
+            trace_configs=self._trace_configs,
+        )
+        # aiohttp asks a GET again by itself when a connection breaks: a request that no pace let
+        # out, that no count knows and that a server's limit does count. It has no public switch.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return session
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:
@@ -134,30 +183,47 @@ class Transport:
             )
         self._loop, self._pid = loop, os.getpid()
 
-    async def fetch(
-        self, execution_id: UUID, timeout: float, max_bytes: int
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Ask for one execution once; status, headers and body of whatever was replied.
+    async def fetch(self, call: Call[Any], timeout: float) -> tuple[int, Mapping[str, str], bytes]:
+        """Send the request once; status, headers and body of whatever was replied.
 
-        ``timeout`` seconds bound the attempt with its body. Raises ``TransportError``,
-        ``AttemptTimeoutError``, ``ResponseTooLargeError`` or ``SessionClosedError``.
+        ``timeout`` seconds bound the attempt with its body. An error status is returned even if its
+        body could not be read. Raises ``TransportError``, ``AttemptTimeoutError``,
+        ``ResponseTooLargeError`` or ``SessionClosedError``.
         """
-        session = self.open()
+        session = self._session
+        if session is None or self.closed or self._given is not None:  # which others may close
+            session = self.open()
+        if call.sending is not None:
+            session = self._open_for(call.sending, session)
+        response: aiohttp.ClientResponse | None = None
+        body = b""
         try:
             with self._deadlines.within(timeout):
-                response, body = await self._exchange(session, execution_id, max_bytes)
+                if call.sending is None:
+                    url = self.base_url.with_path(self._prefix + call.path, encoded=True)
+                    response = await session.get(url, **self._ask)  # type: ignore[arg-type]
+                else:
+                    response = await self._send(session, call.path, call.sending)
+                whole = _whole(response, call.bounds.max_response_bytes)
+                body = await _body(response, call) if whole is None else whole
         except ResponseTooLargeError as error:
-            raise error.with_traceback(None) from None  # its frames show what the server has sent
+            del response  # here and below: a traceback that shows variables must not show a reply
+            raise error.with_traceback(None) from None
         except TimeoutError as error:
             if self.closed:
                 raise self.closed_error() from None
-            raise AttemptTimeoutError(
-                f"no complete reply to flow-execution/{execution_id} within {timeout:.3g} s"
-            ) from _without_frames(error)
+            if response is None or not _is_answer(response.status):
+                response = None
+                raise AttemptTimeoutError(
+                    f"no complete reply to {call.path} within {timeout:.3g} s"
+                ) from without_frames(error)
         except (aiohttp.ClientError, OSError) as error:
-            if self.closed or session.closed:
-                raise self.closed_error() from self._without_key(error)
-            raise self._transport_error(error, execution_id) from self._without_key(error)
+            has_begun, response = response is not None, None
+            raise self._failure(error, call, has_begun, session) from self._without_key(error)
+        except _Broken as broken:
+            raise self._failure(broken.error, call, False, session) from self._without_key(
+                broken.error
+            )
         except asyncio.CancelledError:
             # A connector that is closed cancels who waits for a name or a connection, without any
             # cancellation of this task: to a task group it would look as if the task had been.
@@ -165,33 +231,75 @@ class Transport:
             if session.closed and task is not None and not task.cancelling():
                 raise self.closed_error() from None
             raise
+        self._has_answered = True
         if 200 <= response.status < 300:
             return response.status, response.headers, body
-        headers = response.headers.items()
-        kept = {name.lower(): value.replace(self._key, "***") for name, value in headers}
-        return response.status, kept, self.without_key(body)
+        return response.status, self._plain(response.headers), self.without_key(body)
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, execution_id: UUID, max_bytes: int
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        response = await session.get(
-            self._executions.joinpath(str(execution_id), encoded=True),
-            headers=self._headers if self._given else None,
-            allow_redirects=False,  # aiohttp would send a key in another header along
-            raise_for_status=False,  # a session we were given may have it on
-            timeout=_NO_TIMEOUT,
-            auto_decompress=False,  # it would not notice a body that ends too early
-            proxy=self._proxy,
-            ssl=self._ssl,
-        )
-        body = _whole(response, max_bytes)
-        if body is None:
-            body = await _read(response, execution_id, max_bytes)
-        return response, body
+    async def _send(
+        self, session: aiohttp.ClientSession, path: str, sending: Sending
+    ) -> aiohttp.ClientResponse:
+        url = self.base_url.with_path(self._prefix + path, encoded=True)
+        if sending.query:
+            url = url.with_query(sending.query)
+        body = None if sending.body is None else _Body(sending)
+        return await session.request(sending.method, url, data=body, **self._ask)  # type: ignore[arg-type]
+
+    async def _as_ours(
+        self, request: aiohttp.ClientRequest, handler: ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request of ours on a given session: with our key, and asked once."""
+        if self._given is None or "Authorization" not in self._given.headers:
+            request.headers.pop("Authorization", None)  # out of a netrc file, with trust_env
+        request.headers.update(self._headers)
+        try:
+            return await handler(request)
+        except aiohttp.ClientError as error:
+            if broke_before_reply(error):
+                raise _Broken(error) from None
+            raise
+
+    def _failure(
+        self,
+        error: aiohttp.ClientError | OSError,
+        call: Call[Any],
+        has_begun: bool,
+        session: aiohttp.ClientSession,
+    ) -> HilosError:
+        """The error of a request that broke, before its reply had begun or after."""
+        if self.closed or session.closed:
+            return self.closed_error()
+        call.is_stale = not has_begun and self._was_kept(error, call.sent)
+        return transport_error(error, call.path, self.base_url.origin(), self._key)
+
+    def _plain(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers with lower-case names, fields that came twice joined, and no key in them."""
+        plain: dict[str, str] = {}
+        for name, value in headers.items():
+            shown = value.replace(self._key, "***")
+            before = plain.get(name.lower())
+            plain[name.lower()] = shown if before is None else f"{before}, {shown}"
+        return plain
+
+    def _was_kept(self, error: BaseException, sent: float) -> bool:
+        """Whether a connection that had been kept open ended before a byte of a reply came.
+
+        Servers close idle connections, and this side may notice only when it uses one: then the server
+        has not seen the request.
+        """
+        if not broke_before_reply(error):
+            return False
+        if self._given is not None:  # it tells nobody about its connections
+            return self._has_answered
+        return _connected_at.get() < sent
 
     def without_key(self, body: bytes) -> bytes:
         """A body that nobody can show the key from: a server may echo it."""
         return body.replace(self._key.encode(), b"***")
+
+    def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
+        # A server that echoes the request as garbage puts the key into aiohttp's message.
+        return None if self._key in f"{error} {error!r}" else without_frames(error)
 
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""
@@ -199,55 +307,28 @@ class Transport:
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             self._deadlines.expire()  # a connect does not notice that its session is closed
-        if self._session is None or self._given or self._session.closed:
-            return
-        if self._loop is not loop:
+        ours = [
+            session
+            for session in (self._session, self._fresh)
+            if session is not None and session is not self._given and not session.closed
+        ]
+        is_elsewhere = self._loop not in (None, loop) and not self._loop.is_closed()
+        if ours and is_elsewhere:
             raise RuntimeError("close a HilosSession on the event loop that it was used on")
-        await self._session.close()
-
-    def _transport_error(
-        self, error: aiohttp.ClientError | OSError, execution_id: UUID
-    ) -> TransportError:
-        origin = self.base_url.origin()
-        words = str(error).replace(self._key, "***") or type(error).__name__
-        what = f"no usable reply to flow-execution/{execution_id} from {origin}: {words}"
-        if isinstance(
-            error, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)
-        ):
-            return TransportError(
-                f"{what}; the TLS certificate of {origin.host} was refused: pass ssl= with the right "
-                "authority, or set SSL_CERT_FILE",
-                transient=False,
-            )
-        if isinstance(error, aiohttp.ClientConnectorDNSError) and _is_unknown_host(error):
-            return TransportError(
-                f"{what}; the host {origin.host} is unknown: check base_url or account",
-                transient=False,
-            )
-        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500:
-            return TransportError(f"{what}; the proxy refused the request", transient=False)
-        return TransportError(what)
-
-    def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
-        # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else _without_frames(error)
+        for session in ours:
+            await session.close()  # on a loop that has ended, it lets go of what it had
 
 
-def _without_frames(error: BaseException) -> BaseException:
-    """The error and its causes without tracebacks: their frames show what the server has sent."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-    return error
+def _environment_proxy(url: URL) -> str | None:
+    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` say for that URL."""
+    if url.host is None or proxy_bypass(url.host):
+        return None
+    return getproxies().get(url.scheme)
 
 
-def _is_unknown_host(error: aiohttp.ClientConnectorDNSError) -> bool:
-    found = error.os_error
-    if found.errno is not None:
-        return found.errno in _UNKNOWN_HOST
-    cause = found.__cause__
-    return cause is not None and bool(cause.args) and cause.args[0] in _ARES_UNKNOWN_HOST
+def _is_answer(status: int) -> bool:
+    """Whether a status says all that is needed, even if its body could not be read."""
+    return status >= 300
 
 
 def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
@@ -264,18 +345,30 @@ def _whole(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
     return None
 
 
-async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes: int) -> bytes:
-    """The whole body, unpacked, up to the bound; less than the whole closes the connection."""
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+async def _body(response: aiohttp.ClientResponse, call: Call[Any]) -> bytes:
+    """The whole body; where the status is the answer, as much of it as could be read."""
     body = bytearray()
+    try:
+        await _read(response, body, call)
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError, ResponseTooLargeError):
+        if not _is_answer(response.status):
+            raise
+    return bytes(body)
+
+
+async def _read(response: aiohttp.ClientResponse, body: bytearray, call: Call[Any]) -> None:
+    """Read a body, unpacked, up to the bound; less than the whole closes the connection."""
+    max_bytes = call.bounds.max_response_bytes
     content = response.content
     try:
-        unpack = _Unpack(encoding, max_bytes) if encoding != "identity" else None
+        unpack = unpacker(response.headers.get("Content-Encoding", ""), max_bytes)
         while part := await content.readany():
             body += part if unpack is None else unpack(part, len(body))
             if len(body) > max_bytes:
                 raise ResponseTooLargeError(
-                    f"the reply to flow-execution/{execution_id} is larger than {max_bytes:,} bytes; "
+                    f"the reply to {call.path} is larger than {max_bytes:,} bytes; "
                     "an execution has a few thousand: is base_url right? (max_response_bytes=)",
                     limit=max_bytes,
                 )
@@ -285,42 +378,3 @@ async def _read(response: aiohttp.ClientResponse, execution_id: UUID, max_bytes:
         response.close()
         raise
     response.release()
-    return bytes(body)
-
-
-class _Unpack:
-    """Unpacks gzip and deflate piece by piece, never more than one byte over the bound."""
-
-    def __init__(self, encoding: str, max_bytes: int) -> None:
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise aiohttp.ClientPayloadError(f"Content-Encoding {encoding!r} was not asked for")
-        self._is_deflate = encoding == "deflate"
-        self._zlib = zlib.decompressobj()
-        self._has_begun = False
-        self._max_bytes = max_bytes
-
-    def __call__(self, part: bytes, so_far: int) -> bytes:
-        unpacked = b""
-        try:
-            while part and so_far + len(unpacked) <= self._max_bytes:
-                if not self._has_begun or self._zlib.eof:  # gzip may have several members
-                    self._zlib = zlib.decompressobj(wbits=self._wbits(part[0]))
-                    self._has_begun = True
-                unpacked += self._zlib.decompress(
-                    part, self._max_bytes + 1 - so_far - len(unpacked)
-                )
-                part = self._zlib.unused_data
-            return unpacked
-        except zlib.error as error:
-            raise aiohttp.ClientPayloadError(f"the compressed body is corrupt: {error}") from error
-
-    def _wbits(self, first: int) -> int:
-        # Some servers send deflate without the zlib header that RFC 9110 wants.
-        if self._is_deflate and first & 0xF != 8:
-            return -zlib.MAX_WBITS
-        return zlib.MAX_WBITS | 32  # gzip or zlib, as it begins
-
-    def finish(self) -> None:
-        """Raise unless the compressed body, if there was one, has come to its end."""
-        if self._has_begun and not self._zlib.eof:
-            raise aiohttp.ClientPayloadError("the compressed body ends too early")

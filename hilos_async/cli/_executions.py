@@ -49,9 +49,9 @@ def _row(execution: FlowExecution) -> list[str]:
 
 
 def _last_run(execution: FlowExecution) -> str:
-    moment = execution.last_run
+    moment = execution.last_run_on
     if moment is None:
-        return execution.last_run_on or _ABSENT  # the native deployment may send any text
+        return execution.last_run_text or _ABSENT  # the native deployment may send any text
     # A year that the local clock cannot show stays in the API's zone.
     with contextlib.suppress(OverflowError, OSError, ValueError):
         moment = moment.astimezone()

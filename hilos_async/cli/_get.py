@@ -57,7 +57,8 @@ async def _fetch(session: HilosSession, ids: list[UUID], timeout: float | None) 
             try:
                 return await hilos.gather_executions(ids, timeout=timeout, on_progress=meter.heard)
             except AuthenticationError as error:
-                batch = error.batch or ExecutionBatch({}, {})
+                had = error.batch
+                batch = had if isinstance(had, ExecutionBatch) else ExecutionBatch({}, {})
                 left = [id for id in ids if id not in batch.executions and id not in batch.errors]
                 batch.errors.update(dict.fromkeys(left, error))
                 return batch

@@ -7,7 +7,6 @@ written.
 from __future__ import annotations
 
 import contextlib
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from hilos_async._many.batch import Progress
-from hilos_async._many.fanout import Source
+from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from typing import BinaryIO
 
-    from hilos_async._many.fanout import Ids
+    from hilos_async._many.source import Ids
     from hilos_async.session import HilosSession
 
 # Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
@@ -165,15 +164,7 @@ def records_of(output: Path) -> Path:
 
 async def _keys(ids: Ids) -> dict[Key, None]:
     """The ids, each once, in their order."""
-    source = Source(ids)
-    keys: dict[Key, None] = {}
-    try:
-        while True:
-            keys[key_of(await source.next(math.inf))] = None
-    except StopAsyncIteration:
-        return keys
-    finally:
-        await source.aclose()
+    return {key_of(given): None for given in await Source(ids).all()}
 
 
 class _Run:

@@ -64,7 +64,7 @@ _COLUMNS: Final[dict[str, Callable[[FlowExecution], Cell]]] = {
     "avg_completion_seconds": _average,
     "created_on": lambda execution: execution.created_on,
     "start_on": lambda execution: execution.start_on,
-    "last_run_on": lambda execution: execution.last_run or execution.last_run_on,
+    "last_run_on": lambda execution: execution.last_run_on or execution.last_run_text,
     "status_last_change_on": lambda execution: execution.status_last_change_on,
     "status_reason": lambda execution: execution.status_reason,
     "created_by": lambda execution: _user(execution.created_by),

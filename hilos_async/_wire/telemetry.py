@@ -1,8 +1,8 @@
 """What OpenTelemetry is told: a span for each lookup and each batch, and the metrics of a process.
 
-Knows OpenTelemetry's API; a session imports this module only where that is installed, and the rooms
-that it extends know nothing of it, so that it costs nobody else anything. Refuses to know the SDK,
-and what an error says: its type and its status are told, its message may hold anything.
+A session imports this module only where OpenTelemetry's API is installed. Places where something
+happens open a context manager of this module, or call a ``Tally``, if somebody listens. The type and
+the status of an error are told, its message never: it may hold anything.
 """
 
 from __future__ import annotations
@@ -12,31 +12,25 @@ import functools
 import inspect
 import math
 import threading
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace import StatusCode
 
 from hilos_async._log import logger
-from hilos_async._many.fanout import FanOut
-from hilos_async._many.lookups import Lookups
 from hilos_async._version import __version__
-from hilos_async._wire.retry import is_refusal
 from hilos_async.errors import HilosError, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
-    from uuid import UUID
 
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
     from opentelemetry.trace import Span, Tracer
+    from yarl import URL
 
-    from hilos_async._api.objects import FlowExecution
-    from hilos_async._wire.call import Call, Caller
-    from hilos_async._wire.gate import Gate
-    from hilos_async._wire.options import Bounds, Freshness
-    from hilos_async._wire.transport import Transport
+    from hilos_async._pace.pacer import RateLimit
 
     Server = dict[str, str | int]
 
@@ -48,6 +42,14 @@ if _BOUNDARIES not in inspect.signature(metrics.Meter.create_histogram).paramete
 
 # Seconds: a request takes a fraction of one, a lookup that waits for a pause takes minutes.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Paced(Protocol):
+    """A session, as far as its pace is shown."""
+
+    def limit(self) -> RateLimit | None:
+        """The limit that it keeps; ``None`` if it has none, or is closed."""
+        ...
 
 
 class Counts:
@@ -71,6 +73,60 @@ class Counts:
             self.refusals += refused
 
 
+class Batched(Protocol):
+    """A batch, as far as it is counted: ids given, and how many ended how."""
+
+    count: int | None
+    fetched: int
+    failed: int
+
+
+class Tally:
+    """What happens to one call, told to whoever listens."""
+
+    __slots__ = ("_attempts", "_counts", "_refusals", "_telemetry", "_waited", "span")
+
+    def __init__(self, telemetry: Telemetry, counts: Counts) -> None:
+        self._telemetry = telemetry
+        self._counts = counts
+        self._attempts: int | None = None  # nothing was asked
+        self._refusals = 0
+        self._waited = 0.0  # seconds
+        self.span: Span | None = None
+
+    def shared(self) -> None:
+        """Another call asks for the same, and this one waits for its answer."""
+        if self.span is not None:
+            self.span.set_attribute("hilos.source", "shared")
+
+    def again(self, attempts: int, delay: float, error: HilosError | None) -> None:
+        """A request is sent again, after so many attempts."""
+        if self.span is not None:
+            retry = {"hilos.attempts": attempts, "hilos.delay": delay}
+            self.span.add_event("hilos.retry", {**retry, **_failure(error)})
+
+    def attempted(self, attempts: int, was_sent: bool, *, refused: bool, waited: float) -> None:
+        """An attempt has ended; ``attempts`` requests were sent so far, this one included."""
+        if was_sent:
+            self._counts.sent(again=attempts > 1, refused=refused)
+        self._telemetry.wait_time.record(waited, self._counts.server)
+        self._attempts = attempts
+        self._refusals += refused
+        self._waited += waited
+
+    def sum_up(self) -> None:
+        """Write the sums onto the span, if something was asked."""
+        if self.span is not None and self._attempts is not None:
+            self.span.set_attributes(
+                {
+                    "hilos.source": "request",
+                    "hilos.attempts": self._attempts,
+                    "hilos.refusals": self._refusals,
+                    "hilos.pace.wait_time": self._waited,
+                }
+            )
+
+
 class Telemetry:
     """The tracer and the instruments that all sessions of a process share.
 
@@ -83,7 +139,7 @@ class Telemetry:
         self.is_traced = False  # whether somebody takes spans
         self.is_heard = False  # whether somebody takes spans or metrics
         self._counts: dict[str, Counts] = {}
-        self._paced: WeakKeyDictionary[Gate, Transport] = WeakKeyDictionary()
+        self._paced: WeakKeyDictionary[Paced, str] = WeakKeyDictionary()
         self._lock = threading.Lock()  # exporters read in threads of their own
         counter, read = meter.create_observable_counter, self._reader
         counter("hilos.client.requests", [read("requests")], "{request}", "Requests sent.")
@@ -124,11 +180,10 @@ class Telemetry:
             explicit_bucket_boundaries_advisory=_BUCKETS,
         )
 
-    def counts_of(self, gate: Gate, transport: Transport) -> Counts:
+    def counts_of(self, url: URL, session: Paced) -> Counts:
         """Where a new session counts; its limit is shown as long as it is open."""
-        url = transport.base_url
         with self._lock:
-            self._paced[gate] = transport
+            self._paced[session] = url.authority
             counts = self._counts.get(url.authority)
             if counts is None:
                 server: Server = {"server.address": url.host or "", "server.port": url.port or 0}
@@ -158,6 +213,41 @@ class Telemetry:
             context.detach(token)
             span.end()
 
+    @contextlib.contextmanager
+    def lookup(
+        self, counts: Counts, operation: str, about: Mapping[str, str | int]
+    ) -> Generator[Tally, None, None]:
+        """Count one call of an operation, and run it as a span if somebody takes spans."""
+        began, outcome = time.monotonic(), counts.server
+        counts.under_way(1)
+        tally = Tally(self, counts)
+        try:
+            if not self.is_traced:
+                yield tally
+                return
+            with self.span(operation, {**outcome, **about}) as tally.span:
+                try:
+                    yield tally
+                finally:
+                    tally.sum_up()
+        except BaseException as error:
+            outcome = {**outcome, "error.type": type(error).__name__}
+            raise
+        finally:
+            counts.under_way(-1)
+            self.duration.record(time.monotonic() - began, outcome)
+
+    @contextlib.contextmanager
+    def batch(self, operation: str, batch: Batched) -> Generator[None, None, None]:
+        """Run a batch as a span, the parent of those of its lookups."""
+        count = batch.count
+        with self.span(operation, {} if count is None else {"hilos.batch.ids": count}) as span:
+            try:
+                yield
+            finally:
+                counts = {"hilos.batch.fetched": batch.fetched, "hilos.batch.failed": batch.failed}
+                span.set_attributes(counts)
+
     def _reader(self, name: str) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def read(options: CallbackOptions) -> Iterator[Observation]:
             with self._lock:
@@ -171,11 +261,10 @@ class Telemetry:
         with self._lock:
             paced = list(self._paced.items())
         lowest: dict[str, float] = {}  # two keys may have two limits at one host
-        for gate, transport in paced:
-            limit = gate.pacer.pace().limit
-            if limit is not None and not transport.closed:
-                known = lowest.get(transport.base_url.authority, math.inf)
-                lowest[transport.base_url.authority] = min(known, limit.rate)
+        for session, authority in paced:
+            limit = session.limit()
+            if limit is not None:
+                lowest[authority] = min(lowest.get(authority, math.inf), limit.rate)
         for authority, rate in lowest.items():
             yield metrics.Observation(rate, self._counts[authority].server)
 
@@ -192,136 +281,6 @@ def _is_set_up(provider: object) -> bool:
     # The API's own providers, which stand in until there are others, pass nothing on.
     api = ("opentelemetry.trace", "opentelemetry.metrics")
     return not type(provider).__module__.startswith(api)
-
-
-class _Tally:
-    """What happened to one lookup so far."""
-
-    __slots__ = ("refusals", "waited")
-
-    def __init__(self) -> None:
-        self.refusals = 0
-        self.waited = 0.0  # seconds
-
-
-class TracedLookups(Lookups):
-    """Lookups that are counted, and each a span, as soon as somebody listens."""
-
-    def __init__(
-        self, transport: Transport, gate: Gate, bounds: Bounds, *, clock: Callable[[], float]
-    ) -> None:
-        super().__init__(transport, gate, bounds, clock=clock)
-        self._telemetry = telemetry()
-        self._counts = self._telemetry.counts_of(gate, transport)
-        self._tallies: dict[Call, _Tally] = {}  # of the lookups whose span is recorded
-        self._looked_for: Caller | None = None
-
-    async def one(
-        self,
-        execution_id: UUID,
-        caller: Caller,
-        timeout: float | None,
-        fresh: Freshness | None = None,
-    ) -> FlowExecution:
-        """The execution with that id."""
-        if not self._is_heard(caller):
-            return await super().one(execution_id, caller, timeout, fresh)
-        began, outcome = self.clock(), self._counts.server
-        self._counts.under_way(1)
-        try:
-            if not self._telemetry.is_traced:
-                return await super().one(execution_id, caller, timeout, fresh)
-            about = {"hilos.execution.id": str(execution_id), "hilos.source": "kept"}
-            with self._telemetry.span("get_execution", {**outcome, **about}):
-                return await super().one(execution_id, caller, timeout, fresh)
-        except BaseException as error:
-            outcome = {**outcome, "error.type": type(error).__name__}
-            raise
-        finally:
-            self._counts.under_way(-1)
-            self._telemetry.duration.record(self.clock() - began, outcome)
-
-    def _is_heard(self, caller: Caller) -> bool:
-        # To look for an SDK takes a microsecond or two: once for a batch is often enough.
-        if caller.is_batch and caller is self._looked_for:
-            return self._telemetry.is_heard
-        self._looked_for = caller
-        return self._telemetry.look_for_sdk()
-
-    async def _follow(self, leading: Call, call: Call) -> FlowExecution | HilosError | None:
-        if self._telemetry.is_traced:
-            trace.get_current_span().set_attribute("hilos.source", "shared")
-        return await super()._follow(leading, call)
-
-    async def _lead(self, call: Call) -> FlowExecution:
-        # The current span is that of `one`, or the caller's own where nobody takes ours.
-        if not self._telemetry.is_traced or not trace.get_current_span().is_recording():
-            return await super()._lead(call)
-        tally = self._tallies[call] = _Tally()
-        try:
-            return await super()._lead(call)
-        finally:
-            del self._tallies[call]
-            trace.get_current_span().set_attributes(
-                {
-                    "hilos.source": "request",
-                    "hilos.attempts": call.attempts,
-                    "hilos.refusals": tally.refusals,
-                    "hilos.pace.wait_time": tally.waited,
-                }
-            )
-
-    async def _attempt(self, call: Call) -> FlowExecution:
-        if not self._telemetry.is_heard:
-            return await super()._attempt(call)
-        before, asked = call.attempts, self.clock()
-        tally = self._tallies.get(call)
-        if before and tally:
-            retry = {"hilos.attempts": before, "hilos.delay": call.delay}
-            trace.get_current_span().add_event(
-                "hilos.retry", {**retry, **_failure(call.last_error)}
-            )
-        refused = False
-        try:
-            return await super()._attempt(call)
-        except HilosError as error:
-            refused = call.attempts > before and is_refusal(error)
-            raise
-        finally:
-            if was_sent := call.attempts > before:
-                self._counts.sent(again=before > 0, refused=refused)
-            waited = (call.sent if was_sent else self.clock()) - asked
-            self._telemetry.wait_time.record(waited, self._counts.server)
-            if tally:
-                tally.refusals += refused
-                tally.waited += waited
-
-
-class TracedFanOut(FanOut):
-    """A batch that is a span, and the parent of those of its lookups."""
-
-    async def run(self, workers: int) -> None:
-        """Look up all ids with that many workers."""
-        if not telemetry().look_for_sdk():
-            return await super().run(workers)
-        deliver, fetched, failed = self._deliver, 0, 0
-
-        def counting(key: UUID | str, outcome: FlowExecution | HilosError) -> None:
-            nonlocal fetched, failed
-            failed += isinstance(outcome, HilosError)
-            fetched += not isinstance(outcome, HilosError)
-            deliver(key, outcome)
-
-        self._deliver = counting
-        # Only a stream has a consumer that it must not run ahead of.
-        name = "gather_executions" if self._room is None else "stream_executions"
-        count = self.source.count
-        with telemetry().span(name, {} if count is None else {"hilos.batch.ids": count}) as span:
-            try:
-                await super().run(workers)
-            finally:
-                counts = {"hilos.batch.fetched": fetched, "hilos.batch.failed": failed}
-                span.set_attributes(counts)
 
 
 def _failure(error: BaseException | None) -> dict[str, str | int]:
