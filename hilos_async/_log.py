@@ -135,7 +135,6 @@ def outage_over() -> None:
     _tell(logging.INFO, "redis_back", "Redis answers again")
 
 
-<<<<<<< HEAD
 def alone(error: OSError) -> None:
     """The file of a MachinePacer cannot be used."""
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)
@@ -146,7 +145,8 @@ def alone(error: OSError) -> None:
         "this process keeps a pace of its own",
         error=name,
     )
-=======
+
+
 class Limit(Protocol):
     """A ``RateLimit``, as far as it is told."""
 
@@ -159,7 +159,6 @@ class Limit(Protocol):
     def per(self) -> float:
         """In how many seconds."""
         ...
->>>>>>> pace
 
 
 class LimitLog:
