@@ -53,7 +53,7 @@ class Client:
         auth_header: str,
         allow_http: bool,
         bounds: Bounds,
-        pace: RateLimit | Pacer | Literal["learn", "off"] | None,
+        pace: RateLimit | Pacer | Literal["learn", "machine", "off"] | None,
         session: aiohttp.ClientSession | None,
         proxy: str | None,
         ssl: SSLContext | aiohttp.Fingerprint | bool | None,
