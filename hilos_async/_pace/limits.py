@@ -62,7 +62,7 @@ def conclude(s: State, at: float, accepted: float | None) -> None:
     else:
         _relearn(s, refusal)
     s.emptied, s.since = refusal.received, 0 if accepted is None else 1
-    s.stepped = at
+    s.stepped, s.stepped_at = at, s.accepted
 
 
 def hold_back(s: State, refusal: Refusal) -> None:
@@ -72,6 +72,7 @@ def hold_back(s: State, refusal: Refusal) -> None:
 
 
 def _keep(s: State, requests: float, per: float) -> None:
+    s.stepped_at = s.accepted
     s.requests, s.per = max(requests, 1e-6), per
     s.waited = 0
 
@@ -95,9 +96,7 @@ def _explained(s: State, refusal: Refusal) -> float | None:
 
 def _learn_window(s: State, refusal: Refusal, per: float) -> None:
     """Take what the window had let through for the limit."""
-    counted = count(s, per, refusal.sent, refusal.received)
-    is_whole = counted.oldest > refusal.received - per  # nothing lies on its edge
-    requests = max(1.0, _likely(s, counted.most if is_whole else counted.least, counted.most))
+    requests = _let_through(s, count(s, per, refusal.sent, refusal.received))
     cost = refusal.retry_after or 0.0
     s.patience = max(_FIRST_TRY, per, cost / _TRY_COST)
     s.flows = False
@@ -106,6 +105,12 @@ def _learn_window(s: State, refusal: Refusal, per: float) -> None:
     s.sure = cost > _CHEAP or (is_likely and per in (*_WINDOWS, s.announced_per))
     s.low = s.high = s.before = s.mean = s.seen = 0.0
     _keep(s, requests, per)
+
+
+def _let_through(s: State, counted: Count) -> float:
+    """What the window had let through: exactly that if nothing lies on its edge."""
+    least = counted.most if counted.is_whole else counted.least
+    return max(1.0, _likely(s, least, counted.most))
 
 
 def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
@@ -165,12 +170,13 @@ def _relearn(s: State, refusal: Refusal) -> None:
         # At once after a step up: that may be a bucket without a burst as well.
         at_once = not s.sure and s.low > 0 and refusal.sent - s.stepped < 0.5 * s.per
         doubted = at_once or s.low > 1.05 * counted.most
-        if not doubted or abs(counted.most - last_seen) <= max(1.0, _SAME * last_seen):
+        is_same = last_seen > 0 and abs(counted.most - last_seen) <= max(1.0, _SAME * last_seen)
+        if is_same or not doubted:
             # It dropped, or somebody else takes from the same budget, or it was never that high.
             s.low, s.high, s.sure = 0.0, 0.0, True
-            _keep(s, _likely(s, max(1, counted.least), max(1, counted.most)), s.per)
+            _keep(s, _let_through(s, counted), s.per)
             return
-        s.seen = counted.most
+        s.seen = counted.most if s.sure or counted.most > 0.25 * kept else 0.0
     if s.sure:
         if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
             _give_way(s, refusal)
@@ -237,10 +243,13 @@ def _is_round(requests: float) -> bool:
 
 def step(s: State, now: float) -> None:
     """Try more where it is time and demand has reached what is kept."""
-    slots.ease(s, now)
     kept_for = now - s.stepped
-    if s.waited < max(2.0, s.requests) or kept_for < max(_SOON, s.per, 3 * slots.interval(s)):
+    if s.waited < max(2.0, s.requests) or kept_for < max(_SOON, s.per):
         return
+    if kept_for < 3 * slots.interval(s):
+        return
+    if s.accepted - s.stepped_at < 0.95 * kept_for / slots.interval(s) - len(s.flying):
+        return  # something else holds the requests back
     if s.requests == s.announced and s.per == s.announced_per:
         return  # what the server itself says is not tried
     if not s.sure:

@@ -17,7 +17,7 @@ nothing left within a second is lost; a request without a reply counts as under 
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -33,8 +33,8 @@ _FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round tr
 # What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
 # what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
 _RISK: Final = 6
-_RISKED_SHARE: Final = 0.3
-_ROUND: Final = (1, 2, 3, 5, 6)
+_RISKED_SHARE: Final = 0.22
+_LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
 
 
 def reserve(s: State, now: float) -> float | None:
@@ -46,37 +46,38 @@ def reserve(s: State, now: float) -> float | None:
         if s.learns and now >= s.until:
             limits.conclude(s, now, None)
         at = max(now, s.until, s.next)
-        s.probe = at
+        s.probe, s.probe_left = at, False
         if s.requests:
             s.next = at + slots.interval(s)
     elif s.requests:
+        if s.pad:
+            slots.ease(s, now)
         if s.learns:
             limits.step(s, now)
-        else:
-            slots.ease(s, now)
         at = max(slots.next_slot(s, now), s.until)
     elif s.learns:
-        if len(s.flying) + len(s.reserved) >= _at_once(s):
+        at_once = _at_once(s)
+        if len(s.flying) + len(s.reserved) >= at_once:
             return None
         at = max(now, s.next)
-        trip = slots.trip(s)
-        s.next = at + (min(trip / _at_once(s), 1 / _FIRST_RATE) if trip else 1 / _FIRST_RATE)
+        s.next = at + min((slots.trip(s) or 1.0) / at_once, 1 / _FIRST_RATE)
     else:
         return s.until
-    insort(s.reserved, at)
+    if s.reserved:
+        insort(s.reserved, at)
+    else:
+        s.reserved.append(at)
     return at
 
 
 def _at_once(s: State) -> int:
     """How many may be under way while no limit is known."""
-    share = max(_RISK, int(_RISKED_SHARE * s.accepted))
-    if share == _RISK:
-        return share
-    likely = 10
-    while likely * 10 <= s.accepted:
-        likely *= 10
-    ahead = next((n * likely for n in (*_ROUND, 10) if n * likely >= s.accepted), 0)
-    return max(_RISK, min(share, ahead + _RISK - s.accepted))
+    share = int(_RISKED_SHARE * s.accepted)
+    if share <= _RISK:
+        return _RISK
+    nth = bisect_left(_LIKELY, s.accepted)
+    ahead = _LIKELY[nth] - s.accepted if nth < len(_LIKELY) else share
+    return max(_RISK, min(share, ahead + _RISK))
 
 
 def patience(s: State) -> float:

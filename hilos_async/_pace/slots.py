@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What the spacing leaves of the limit. A refusal although the limit was kept takes the next one: some
 # limiters count whole milliseconds, some only about, and some another share than we are told.
 PADS: Final = (0.004, 0.02, 0.05, 0.1)
+_A_LITTLE_MORE: Final = 1 + PADS[0] / 2  # than a window
 _EASES_AFTER: Final = 60.0  # seconds without a refusal until one padding less holds
 _LONGEST_EASE: Final = 6
 # The share of a window that one slow reply may push a later request back by.
@@ -27,6 +28,7 @@ _LATEST: Final = 0.5
 # A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
 _CATCH_UP: Final = 0.005
 _CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
+_BOUND_CATCH_UP: Final = 0.2  # share of a window
 _BOUND: Final = 512  # replies that are remembered: a longer window is bound by its parts
 _UNUSED: Final = 1.0  # seconds after which a slot that nobody left in is lost
 _SILENT: Final = 30.0  # seconds after which nobody waits for a reply any more
@@ -43,22 +45,24 @@ def interval(s: State) -> float:
 
 def next_slot(s: State, now: float) -> float:
     """Take the next slot of a limit: its time, not before ``now`` but for what may be caught up."""
-    gap = interval(s)
+    requests, per, grid = s.requests, s.per, s.next
+    gap = per / requests * (1 + PADS[s.pad])
     catch_up = 0.0
-    if s.pad == 0 and s.sure:
-        catch_up = max(_CATCH_UP, min(_CATCH_UP_SLOTS * gap, 0.05 * s.per))
-    s.waited = s.waited + 1 if s.next > now - max(catch_up, _CATCH_UP) else 0
-    at = s.next if s.next > now - catch_up else now
-    grid = at
-    bound = _bound(s)
-    span = bound * s.per / s.requests * (1 + PADS[0] / 2)
+    if s.sure and not s.pad:
+        catch_up = max(_CATCH_UP, min(_CATCH_UP_SLOTS * gap, 0.05 * per))
+    s.waited = s.waited + 1 if grid > now - max(catch_up, _CATCH_UP) else 0
+    if grid <= now - catch_up:
+        grid = now
+    at = grid
+    bound = _bound(requests)
     nth = bound - len(s.flying) - len(s.reserved)  # newest reply; all that fly count as newer
-    if nth <= 0 and -nth < len(s.flying):
-        at = max(at, s.flying[-nth] + span)
-    elif 0 < nth <= len(s.replies):
-        at = max(at, s.replies[-nth] - trip(s) + span)
-    # What the bound pushed back, the grid catches up, but never so much that it is in the past.
-    s.next = max(grid, at - catch_up) + gap
+    if nth <= 0:
+        if -nth < len(s.flying):
+            at = max(at, s.flying[-nth] + bound * per / requests * _A_LITTLE_MORE)
+    elif nth <= len(s.replies):
+        at = max(at, s.replies[-nth] - trip(s) + bound * per / requests * _A_LITTLE_MORE)
+    # What the bound pushed back, the grid catches up within it.
+    s.next = max(grid, at - (_BOUND_CATCH_UP * per if catch_up else 0.0)) + gap
     return at
 
 
@@ -74,7 +78,7 @@ def left(s: State, at: float) -> None:
         del s.reserved[max(0, bisect_right(s.reserved, at) - 1)]
     insort(s.flying, at)
     if s.probing:
-        s.probe = at
+        s.probe, s.probe_left = at, True
     if not s.first:
         s.first = at
     if s.requests and (s.pad or not s.sure):
@@ -89,22 +93,21 @@ def replied(s: State, reply: Reply) -> None:
     if s.requests and reply.verdict in ("accepted", "failed"):
         latest = reply.sent + trip(s) + _LATEST * s.per
         insort(s.replies, min(reply.received, latest))
-        del s.replies[: -_bound(s)]
+        del s.replies[: -_bound(s.requests)]
 
 
 def forget_lost(s: State, now: float) -> None:
     """Count no more on slots that nobody used and on requests that nobody will report."""
     while s.reserved and s.reserved[0] < now - _UNUSED:
         del s.reserved[0]
-    silent = max(_SILENT, s.per)
-    while s.flying and s.flying[0] < now - silent:
+    while s.flying and s.flying[0] < now - max(_SILENT, s.per):
         del s.flying[0]
-    if s.probe and s.probe < now - (_SILENT if s.flying else _UNUSED):
+    if s.probe and s.probe < now - (_SILENT if s.probe_left else _UNUSED):
         s.probe = 0.0
 
 
-def _bound(s: State) -> int:
-    return min(_BOUND, max(1, math.ceil(s.requests - 1e-9)))
+def _bound(requests: float) -> int:
+    return min(_BOUND, max(1, math.ceil(requests - 1e-9)))
 
 
 def pause(s: State, reply: Reply, spread: float) -> None:
@@ -166,5 +169,5 @@ def widen(s: State, received: float) -> bool:
 
 def ease(s: State, now: float) -> None:
     """Give a padding back after a long time without a refusal."""
-    if s.pad and now - s.padded >= _EASES_AFTER * 2.0**s.ease:
+    if now - s.padded >= _EASES_AFTER * 2.0**s.ease:
         s.pad, s.padded = s.pad - 1, now

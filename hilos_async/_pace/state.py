@@ -54,6 +54,7 @@ class State(msgspec.Struct):
     in_a_row: int = 0  # refusals since something was accepted
     probing: bool = False  # one request goes first, and the others wait for its reply
     probe: float = 0.0  # when it goes or went; 0: none is under way
+    probe_left: bool = False
     # What was seen.
     first: float = 0.0  # when the first request left since the last pause or the beginning
     log: list[tuple[float, float, int]] = []  # accepted: first sent, last received, how many
@@ -72,8 +73,9 @@ class State(msgspec.Struct):
     before: float = 0.0  # what was known before more is tried; 0: nothing is tried
     more: float = 0.02
     less: float = 0.02
-    patience: float = 20.0
+    patience: float = 40.0
     stepped: float = 0.0  # since when the present limit is kept
+    stepped_at: int = 0  # accepted until then
     waited: int = 0  # slots in a row that somebody had to wait for
     # What header fields said.
     announced: float = 0.0  # requests, with their window
@@ -154,6 +156,7 @@ class Count(msgspec.Struct):
     least: int
     most: int
     oldest: float  # when the first of them was sent
+    is_whole: bool  # none lies on the edge of the window
 
 
 def count(s: State, per: float, sent: float, received: float) -> Count:
@@ -170,7 +173,7 @@ def count(s: State, per: float, sent: float, received: float) -> Count:
             oldest = min(oldest, entry[0])
             if entry[0] > received - per and entry[1] <= sent:
                 least += entry[2]
-    return Count(least, most, oldest)
+    return Count(least, most, oldest, oldest > received - per)
 
 
 def remember_trip(s: State, took: float) -> None:
