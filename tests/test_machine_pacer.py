@@ -494,10 +494,10 @@ async def command(fake: FakeHilos, *argv: str) -> tuple[int, str, str]:
 async def test_the_second_run_of_the_command_begins_at_the_limit_that_the_first_one_learned() -> (
     None
 ):
+    first, second = ([str(UUID(int=begin + n)) for n in range(120)] for begin in (0, 1_000))
     async with FakeHilos(limit=FakeLimit(50, retry_after=1)) as fake:
-        for begin, refused in ((0, range(1, 30)), (1_000, range(1))):
+        for asked, refused in ((first, range(1, 30)), (second, range(1))):
             fake.reset_counts()
-            asked = [str(UUID(int=begin + number)) for number in range(120)]
             code, _, err = await command(fake, "gather", "--format", "csv", *asked)
             assert code == 0, err
             assert fake.accepted == 120
@@ -510,8 +510,7 @@ async def test_the_second_run_of_the_command_begins_at_the_limit_that_the_first_
         assert (code, out, err) == (0, "", "hilos: forgotten: 1\n")
         code, out, err = await command(fake, "pace")
         assert (code, out, err) == (0, "", "hilos: nothing is known on this machine\n")
-        fake.reset_counts()
-        await command(fake, "gather", "--pace", "40/s", "--format", "csv", *asked[:5])
+        await command(fake, "gather", "--pace", "40/s", "--format", "csv", *first[:5])
         assert state_file.all_files() == []  # a pace of its own
 
 

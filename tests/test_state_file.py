@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import functools
-import itertools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -20,12 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async._pace import reckoning, state_file
-from hilos_async._pace.pacer import Reply
-from hilos_async._pace.state import State, told
+from hilos_async._pace.state import State, decode, encode, told
 from hilos_async._pace.state_file import KEPT, StateFile
-
-if TYPE_CHECKING:
-    from hilos_async._pace.pacer import Verdict
+from tests.test_reckoning import HISTORIES, History
 
 NOW = 5_000.0
 TODAY = 1_700_000_000.0
@@ -287,57 +281,47 @@ def test_the_lock_is_one_of_the_kernel(path: Path) -> None:
 
 # --- the same as in memory
 
-verdicts = st.sampled_from(["accepted"] * 12 + ["refused", "refused", "busy", "failed"])
+
+def play(seed: int, path: Path) -> None:
+    """Play one history in memory, and through a file that three processes use by turns."""
+    history = History(seed)
+    state = told(*history.limit) if history.limit else State()
+    processes = [file(path) for _ in range(3)]
+    processes[0].state = decode(encode(state))
+    for _ in range(history.chance.randrange(5, 60)):
+        history.go_on()
+        process = history.chance.choice(processes[:1] if not path.exists() else processes)
+        process.monotonic = functools.partial(float, history.now)
+        assert process.take()
+        deed = history.chance.choice(["reserve", "reserve", "leave", "reply", "reply"])
+        if deed == "reserve":
+            slot = reckoning.reserve(state, history.now)
+            assert reckoning.reserve(process.state, history.now) == slot
+            if slot is not None:
+                history.slots.append(slot)
+        elif deed == "leave" and history.slots:
+            at = history.goes_at(history.slots.pop(0))
+            history.now = max(history.now, at)
+            history.flying.append(at)
+            reckoning.left(state, at)
+            reckoning.left(process.state, at)
+        elif deed == "reply" and history.flying:
+            reply = history.reply()
+            history.now = max(history.now, reply.received)
+            spread = history.chance.random()
+            reckoning.report(state, reply, spread)
+            reckoning.report(process.state, reply, spread)
+        process.give()
+        assert fields(process.state) == fields(state), f"history {seed}, after {deed}"
+    for process in processes:
+        process.close()
 
 
-events = st.tuples(
-    st.floats(0, 0.5),  # seconds until it happens
-    st.booleans(),  # whether it is a reply
-    verdicts,
-    st.sampled_from([None, 1.0, 2.0]),  # Retry-After
-    st.floats(0, 1),  # chance
-)
+def fields(state: State) -> dict[str, object]:
+    return msgspec.structs.asdict(state) | {"log": list(state.log)}
 
 
-@given(st.lists(events, max_size=60), st.sampled_from([None, (5.0, 1.0), (100.0, 60.0)]))
-def test_three_processes_and_one_memory_give_the_same_slots(
-    history: list[tuple[float, bool, Verdict, float | None, float]],
-    limit: tuple[float, float] | None,
-) -> None:
-    now = NOW
-    memory = State() if limit is None else told(*limit)
-    flying: list[float] = []
-    with tempfile.TemporaryDirectory() as directory:
-        processes = [file(Path(directory) / "a.pace") for _ in range(3)]
-        processes[0].state = copy.deepcopy(memory)
-        for process, (after, is_reply, verdict, wait, spread) in zip(
-            itertools.cycle(processes), history, strict=False
-        ):
-            now += after
-            process.monotonic = functools.partial(float, now)
-            assert process.take()
-            if is_reply and flying:
-                sent = flying.pop(0)
-                told_wait = None if verdict == "accepted" else wait
-                reply = Reply(verdict, sent, now, told_wait, told_wait)
-                reckoning.report(memory, reply, spread)
-                reckoning.report(process.state, reply, spread)
-            else:
-                slot = reckoning.reserve(memory, now)
-                assert reckoning.reserve(process.state, now) == slot
-                if slot is not None:
-                    now = max(slot, now)
-                    reckoning.left(memory, now)
-                    reckoning.left(process.state, now)
-                    flying.append(now)
-            process.give()
-            assert fields(process.state) == fields(memory)
-        for process in processes:
-            process.close()
-
-
-def fields(state: State) -> list[object]:
-    return [
-        list(value) if name == "log" else value
-        for name, value in zip(state.__struct_fields__, msgspec.structs.astuple(state), strict=True)
-    ]
+def test_three_processes_and_one_memory_give_the_same_slots(path: Path) -> None:
+    for seed in range(HISTORIES):
+        play(seed, path)
+        path.unlink()

@@ -24,6 +24,7 @@ _HELD: Final = (
 )
 _STUCK: Final = 1.0  # seconds after which a holder that writes nothing is stopped, not slow
 _ALONE: Final = 10.0  # seconds until a file that failed is tried again
+_AHEAD: Final = 0.02  # seconds before its time that a slot is reserved, or one interval
 
 
 class MachinePacer:
@@ -58,7 +59,8 @@ class MachinePacer:
         self._file: state_file.StateFile | None = None
         self._first = told(limit.requests, limit.per) if limit else State()
         self._requests = self._first.requests
-        self._is_taken = False
+        self._is_taken = self._changed = False
+        self._flushes = 0
         self._untold: list[float | Reply] = []  # departures and replies that the file lacks
         self._telling: asyncio.TimerHandle | None = None
         self._waiting: set[asyncio.Future[None]] = set()
@@ -83,20 +85,36 @@ class MachinePacer:
     async def reserve(self) -> float:
         """Reserve the next slot of the machine and return its time.
 
-        Waits for a reply where none is to be had, its own or another process's.
+        Waits until the one before it is about to leave, and for a reply where no slot is to be had.
         """
+        flushes = self._flushes
         while True:
-            if self._take():
-                try:
-                    slot = reckoning.reserve(self._state, self._clock())
-                    patience = reckoning.patience(self._state)
-                finally:
-                    self._give()
-                if slot is not None:
-                    return slot
-                await self._reply(patience)
-            else:
+            if not self._take():
                 await asyncio.sleep(_HELD * random.uniform(0.5, 1.5))
+                continue
+            slot = None
+            wait = self._early(self._clock()) if flushes == self._flushes else 0.0
+            try:
+                if wait <= 0:
+                    slot = reckoning.reserve(self._state, self._clock())
+                    wait = reckoning.patience(self._state)
+                    self._changed = True
+            finally:
+                self._give()
+            if slot is not None:
+                return slot
+            await self._reply(wait)
+
+    def _early(self, now: float) -> float:
+        """Seconds until a slot may be reserved.
+
+        Many processes would book so far ahead that nobody can know yet when the requests arrive that
+        leave before. So all of them together book one interval ahead, as one process does.
+        """
+        s = self._state
+        if not s.requests or s.probing:
+            return 0.0
+        return max(s.next, s.until) - now - max(slots.interval(s), _AHEAD)
 
     def sent(self, at: float) -> None:
         """Hear that a request left."""
@@ -107,11 +125,12 @@ class MachinePacer:
         """Hear how a request ended; the other processes hear of it at once."""
         self._untold.append(reply)
         self._tell()
-        for future in self._waiting:
-            _wake(future)
+        self._wake_all()
 
     async def flush(self) -> None:
         """Tell the file what it has yet to hear; that takes a second at most. It stays for others."""
+        self._flushes += 1
+        self._wake_all()
         until = self._clock() + _STUCK
         while self._untold and self._clock() < until:
             self._tell()
@@ -155,6 +174,7 @@ class MachinePacer:
                 self._is_taken, self._held_at = True, -1
             except OSError as error:
                 self._go_alone(error)
+        self._changed = bool(self._untold)
         self._agree()
         for ended in self._untold:
             if isinstance(ended, float):
@@ -172,7 +192,7 @@ class MachinePacer:
         if self._is_taken and self._file is not None:
             self._is_taken = False
             try:
-                self._file.give()
+                self._file.give(changed=self._changed)
             except OSError as error:
                 self._go_alone(error)
 
@@ -202,7 +222,7 @@ class MachinePacer:
         """Keep to the limit that was told, or to none that somebody else was told."""
         s = self._state
         if self._limit is None:
-            s.learns = True
+            s.learns = True  # whatever was told goes on as what is known
         elif s.learns or s.requests != self._requests or s.per != self._limit.per:
             s.learns, s.sure, s.before = False, True, 0.0
             s.requests, s.per = self._requests, self._limit.per
@@ -225,6 +245,10 @@ class MachinePacer:
         if not self._warned:
             self._warned = True
             _log.alone(error)
+
+    def _wake_all(self) -> None:
+        for future in self._waiting:
+            _wake(future)
 
     async def _reply(self, patience: float) -> None:
         loop = asyncio.get_running_loop()

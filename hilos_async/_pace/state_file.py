@@ -153,12 +153,13 @@ class StateFile:
             self._refresh(fd)
         return not is_held
 
-    def give(self) -> None:
-        """Write ``state`` and unlock the file."""
+    def give(self, *, changed: bool = True) -> None:
+        """Write ``state``, unless it was not changed, and unlock the file."""
         fd = self._fd
         assert fd is not None
         try:
-            self._write(fd)
+            if changed:
+                self._write(fd)
         finally:
             fcntl.flock(fd, fcntl.LOCK_UN)
 
