@@ -65,16 +65,23 @@ class _Log(list[tuple[float, float, int]]):
     def __init__(self, packed: bytes) -> None:
         super().__init__()
         self._packed = packed  # and then come the entries that were appended
+        self._saved = len(packed)
 
     @property
     def is_longer(self) -> bool:
-        """Whether something was appended since it was packed."""
-        return super().__len__() > 0
+        """Whether something was appended since it was read or saved."""
+        return len(self.packed()) > self._saved
 
     def packed(self) -> bytes:
         """All of it, packed."""
-        self._packed += b"".join(self.ENTRY.pack(*entry) for entry in super().__iter__())
-        self.clear()
+        if super().__len__():
+            self._packed += b"".join(self.ENTRY.pack(*entry) for entry in super().__iter__())
+            self.clear()
+        return self._packed
+
+    def save(self) -> bytes:
+        """The same, which is then saved."""
+        self._saved = len(self.packed())
         return self._packed
 
     def __iter__(self) -> Iterator[tuple[float, float, int]]:
@@ -277,9 +284,9 @@ class StateFile:
         log = self.state.log
         if not isinstance(log, _Log):
             log = self.state.log = _Log(b"".join(_Log.ENTRY.pack(*entry) for entry in log))
-            self._write_log(fd, log.packed())
+            self._write_log(fd, log.save())
         elif log.is_longer:
-            self._write_log(fd, log.packed())
+            self._write_log(fd, log.save())
         saved = encode(msgspec.structs.replace(self.state, log=[]))
         number, checksum = self._number + 1, zlib.crc32(saved)
         header = _HEADER.pack(
