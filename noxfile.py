@@ -1,4 +1,10 @@
-"""The one door: tests, lowest, lint, typing, docs; `bench` measures, `lock` renews the pins."""
+"""The one door: tests, lowest, lint, typing, docs, build; `bench` measures, `lock` renews the pins."""
+
+import shlex
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
 
 import nox
 
@@ -6,7 +12,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "typing", "tests", "lowest", "docs"]
+nox.options.sessions = ["lint", "typing", "tests", "lowest", "docs", "build"]
 
 LOCK = "requirements/dev.txt"
 LOWEST = "requirements/lowest.txt"
@@ -58,10 +64,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types with mypy and with pyright."""
+    """Check the types with mypy and with pyright, those of the examples on the pages too."""
     install(session, "typing", "--editable", f".[{EXTRAS}]")
+    written = Path(session.create_tmp(), "pages")
+    session.run("python", "-m", "tests.written_blocks", str(written))
     session.run("mypy")
+    session.run("mypy", str(written))
     session.run("pyright", "--warnings")
+    session.run("pyright", "--warnings", "--project", str(written))
 
 
 @nox.session
@@ -69,6 +79,58 @@ def docs(session: nox.Session) -> None:
     """Build the site into site/, warnings as errors."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel into dist/, and try both as a user would, each in an empty environment.
+
+    From the sdist, only the tests run that read its files; `nox -s build -- tests` runs all of them.
+    """
+    install(session, "build")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", "dist")
+    [wheel], [sdist] = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    with tempfile.TemporaryDirectory() as elsewhere:  # away from this folder and its settings
+        with tarfile.open(sdist) as archive:
+            archive.extractall(elsewhere, filter="data")
+        source = Path(elsewhere, sdist.name.removesuffix(".tar.gz"))
+        if Path(".git").exists():
+            tracked = str(session.run("git", "ls-files", external=True, silent=True)).splitlines()
+            missing = [name for name in tracked if not (source / name).is_file()]
+            if missing:
+                session.error(f"the sdist is not whole: {missing}")
+        wheel = wheel.resolve()
+        with session.chdir(elsewhere):
+            _try_the_wheel(session, wheel)
+        with session.chdir(source):
+            _try_the_readme(session)
+
+
+def _try_the_wheel(session: nox.Session, wheel: Path) -> None:
+    """Install it without extras; import it, and run the demonstration."""
+    session.run("python", "-m", "venv", "fresh")
+    python = "fresh/bin/python"
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    imports = "import hilos_async, hilos_async.export, hilos_async.testing"
+    session.run(python, "-W", "error", "-c", imports, external=True)
+    session.run("fresh/bin/hilos", "demo", external=True)
+
+
+def _try_the_readme(session: nox.Session) -> None:
+    """Run its commands as they stand there, but of the suite only a part."""
+    lines = Path("README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line.startswith("python3 -m venv .venv && ")]
+    part = session.posargs or [
+        "tests/test_docs.py",
+        "-k",
+        "readme or repository or navigation or room",
+    ]
+    for command in commands:
+        argument = f" -- {shlex.join(part)}" if command.endswith("nox -s tests") else ""
+        session.run("bash", "-euo", "pipefail", "-c", command + argument, external=True)
 
 
 @nox.session(default=False)

@@ -1,7 +1,7 @@
-"""CPU time against naive aiohttp and memory for a kept result, side by side: an SVG by hand.
+"""CPU time against naive aiohttp, and below it memory for a kept result: an SVG by hand.
 
-Knows coordinates and colours. A ratio is drawn from 1 on a logarithmic axis, so that half and twice
-are the same length. The picture stands on a card of its own, readable on light and dark pages.
+Knows coordinates and colours. Every bar begins at 0, and a shorter one is always better. The picture
+stands on a card of its own, readable on light and dark pages.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from benchmarks.speed_report import Results
 
-_NAMES, _PANEL, _GAP, _ROW, _TOP = 316, 300, 46, 26, 84
-_WIDTH = 16 + _NAMES + 2 * _PANEL + _GAP + 44
-_LEAST, _MOST = 0.2, 16.0
-_TICKS = (0.25, 0.5, 1, 2, 4, 8, 16)
+# Narrow, so that a phone of 390 pixels shows no text smaller than 11.
+_WIDTH, _EDGE, _FIGURES, _ROW, _HEAD = 460, 16, 92, 38, 62
+_PANEL = _WIDTH - 2 * _EDGE - _FIGURES  # the figures stand behind the longest bar
+_MORE = 20  # pixels that each line of a heading takes
 _STYLE = """
-  text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #24292f }
-  .title { font-size: 15px; font-weight: 600 }
+  text { font: 15px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #24292f }
+  .title { font-size: 16px; font-weight: 600 }
+  .name { stroke: #ffffff; stroke-width: 3px; paint-order: stroke } /* above the grid */
   .own { font-weight: 600 }
-  .quiet { font-size: 11.5px; fill: #57606a }
+  .quiet { font-size: 14.5px; fill: #57606a }
   .card { fill: #ffffff; stroke: #d0d7de }
   .grid { stroke: #d8dee4 }
-  .naive { stroke: #24292f; stroke-width: 1.5 }
   .bar { fill: #a8b3bf }
   .bar.own { fill: #2f7fd0 }
   .more { fill: #d5dbe1 }
@@ -38,9 +38,9 @@ _STYLE = """
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .quiet { fill: #9aa4af }
+    .name { stroke: #0d1117 }
     .card { fill: #0d1117; stroke: #30363d }
     .grid { stroke: #30363d }
-    .naive { stroke: #e6edf3 }
     .bar { fill: #6e7a87 }
     .bar.own { fill: #4393d8 }
     .more { fill: #3b444e }
@@ -51,71 +51,85 @@ _STYLE = """
 
 def draw(results: Results) -> str:
     """The picture of one run."""
-    clients = results.clients
-    bottom = _TOP + _ROW * len(clients)
-    height = bottom + 40
-    what = "What one execution costs, by the client that fetches it"
+    times = {client: [ratio(results.rounds, client)] for client in results.clients}
+    kept = {
+        client: [results.kept[client][name] / KB for name in ("same", "varied")]
+        for client in results.clients
+        if client in results.kept
+    }
+    panel = _HEAD + 2 * _MORE + _ROW * len(results.clients)
+    height = 40 + 2 * panel
+    what = "What one execution costs, by client"
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-    left, right = 16 + _NAMES, 16 + _NAMES + _PANEL + _GAP
-    most = max(value for kept in results.kept.values() for value in kept.values()) / KB
-    step = 5 if most > 12 else 2
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="what">',
-        f'<title id="what">{what}</title>',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="card" x=".5" y=".5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        _text(16, 28, what, "title"),
-        _text(left, 56, "CPU time, × naive aiohttp"),
-        _text(right, 56, "KB of memory for a kept result"),
-        _text(right, 72, "40 campaigns; paler: every flow another", "quiet"),
-        _text(left, 72, "each step of the axis is twice the one before", "quiet"),
-    ]
-    for tick in _TICKS:
-        kind = "naive" if tick == 1 else "grid"
-        lines.append(_line(left + _at(tick), bottom, kind))
-        lines.append(_text(left + _at(tick), bottom + 16, f"{tick:g}", "quiet", "middle"))
-    for tick in range(0, math.ceil(most) + 1, step):
-        x = right + tick / most * _PANEL
-        lines.append(_line(x, bottom, "grid"))
-        lines.append(_text(x, bottom + 16, str(tick), "quiet", "middle"))
-    for row, client in enumerate(clients):
-        lines += _row(results, client, _TOP + row * _ROW, most)
-    return "\n".join([*lines, "</svg>", ""])
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="what">',
+            f'<title id="what">{what}</title>',
+            f"<style>{_STYLE}</style>",
+            f'<rect class="card" x=".5" y=".5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+            _text(_EDGE, 30, what, "title"),
+            *_draw_panel(
+                40, results, times, "CPU time, × naive aiohttp: shorter is better", "", "{:.2f}"
+            ),
+            *_draw_panel(
+                40 + panel,
+                results,
+                kept,
+                "KB of memory for a kept result: shorter is better",
+                "strong: 40 campaigns; weak: every flow another",
+                "{:.1f}",
+            ),
+            "</svg>",
+            "",
+        ]
+    )
 
 
-def _row(results: Results, client: str, y: float, most: float) -> Iterator[str]:
+def _draw_panel(
+    y: float,
+    results: Results,
+    figures: dict[str, list[float]],
+    title: str,
+    key: str,
+    form: str,
+) -> Iterator[str]:
+    """One bar for each client, the paler one behind it; all begin at 0 and end within the axis."""
+    most = max(max(values) for values in figures.values())
+    step = next(step for step in (0.5, 1, 2, 5, 10, 20, 50, 100) if most / step <= 6)
+    most = step * math.ceil(most / step)
+    yield _text(_EDGE, y + 24, title)
+    yield _text(_EDGE, y + 24 + _MORE, key, "quiet") if key else ""
+    top = y + _HEAD
+    bottom = top + _ROW * len(results.clients)
+    for number in range(round(most / step) + 1):
+        x = _EDGE + _PANEL * number * step / most
+        yield f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>'
+        anchor = "middle" if number else "start"
+        yield _text(x, bottom + 16, f"{number * step:g}", "quiet", anchor)
+    for row, client in enumerate(results.clients):
+        yield from _draw_row(top + row * _ROW, client, figures.get(client), most, form)
+
+
+def _draw_row(
+    y: float, client: str, values: list[float] | None, most: float, form: str
+) -> Iterator[str]:
     own = " own" if client.startswith("hilos") else ""
-    left, right = 16 + _NAMES, 16 + _NAMES + _PANEL + _GAP
     title = CLIENTS[client].title.replace("*", "").replace("`", "")
-    yield _text(left - 12, y + 17, title, own.strip(), "end")
-    times = ratio(results.rounds, client)
-    start, end = sorted((_at(1), _at(times)))
-    yield _bar(f"bar{own}", left + start, y + 5, end - start)
-    outside, anchor = (end + 5, "start") if times >= 1 else (start - 5, "end")
-    if start < 34 and times < 1:  # no room between the end of the bar and the names
-        outside, anchor = _at(1) + 5, "start"
-    yield _text(left + outside, y + 17, f"{times:.2f}", "quiet", anchor)
-    if client not in results.kept:
-        yield _text(right + 5, y + 17, "keeps nothing", "quiet")
+    yield _text(_EDGE, y + 16, title, f"name{own}")
+    if values is None:
+        yield _text(_EDGE + 5, y + 33, "keeps nothing", "quiet")
         return
-    same, varied = (results.kept[client][name] / KB for name in ("same", "varied"))
-    yield _bar(f"more{own}", right, y + 5, max(same, varied) / most * _PANEL)
-    yield _bar(f"bar{own}", right, y + 5, same / most * _PANEL)
-    figures = f"{same:.1f}" if f"{same:.1f}" == f"{varied:.1f}" else f"{same:.1f} / {varied:.1f}"
-    yield _text(right + max(same, varied) / most * _PANEL + 5, y + 17, figures, "quiet")
+    longest = max(values)
+    if len(values) > 1:
+        yield _bar(f"more{own}", y + 22, longest / most)
+    yield _bar(f"bar{own}", y + 22, values[0] / most)
+    said = " / ".join(dict.fromkeys(form.format(value) for value in values))
+    yield _text(_EDGE + longest / most * _PANEL + 6, y + 33, said, f"name{own}")
 
 
-def _at(times: float) -> float:
-    times = min(max(times, _LEAST), _MOST)
-    return _PANEL * math.log(times / _LEAST) / math.log(_MOST / _LEAST)
-
-
-def _bar(kind: str, x: float, y: float, width: float) -> str:
-    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="16" rx="2"/>'
-
-
-def _line(x: float, bottom: float, kind: str) -> str:
-    return f'<path class="{kind}" d="M{x:.1f} {_TOP}V{bottom}"/>'
+def _bar(kind: str, y: float, share: float) -> str:
+    size = f'width="{share * _PANEL:.1f}" height="12" rx="2"'
+    return f'<rect class="{kind}" x="{_EDGE}" y="{y:.1f}" {size}/>'
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

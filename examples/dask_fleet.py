@@ -1,7 +1,7 @@
 """Fetch executions with Dask: two worker processes here, or a whole cluster, and one limit for all.
 
-With `pip install hilos-async[redis] "dask[distributed]"`, a Redis at REDIS_URL and a key in
-HILOS_API_KEY, give it ids, one per line. Executions come out as lines of JSON:
+With `pip install ".[redis]" "dask[distributed]"` in the checkout of this example, a Redis at REDIS_URL
+and a key in HILOS_API_KEY: give it ids, one per line. Executions come out as lines of JSON:
 
     python dask_fleet.py < ids.txt > executions.jsonl
 

@@ -1,7 +1,8 @@
 """Fetch executions with taskiq: workers on any number of machines, and one limit for all of them.
 
-In this directory, with `pip install hilos-async[redis] taskiq taskiq-redis`, a Redis at REDIS_URL
-and a key in HILOS_API_KEY, start the workers, as often and on as many machines as you like:
+With `pip install ".[redis]" taskiq taskiq-redis` in the checkout of this example, a Redis at REDIS_URL
+and a key in HILOS_API_KEY: in this directory, start the workers, as often and on as many machines as
+you like:
 
     taskiq worker taskiq_fleet:broker --workers 2 --max-async-tasks 2
 

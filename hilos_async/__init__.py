@@ -1,12 +1,14 @@
 """hilos_async: flow executions of the Hilos WhatsApp platform, one or thousands, from asyncio."""
 
-from hilos_async._many.batch import Batch, ExecutionBatch, Progress
+from hilos_async._many.batch import Batch, ContactBatch, ExecutionBatch, Progress
+from hilos_async._many.pages import Listing
 from hilos_async._many.stream import Failed, Fetched, Lookup, Stream
 from hilos_async._many.summary import Summary, SummaryRow
 from hilos_async._many.watch import Change
 from hilos_async._pace.pacer import Pace, Pacer, Quota, RateLimit, Reply
 from hilos_async._version import __version__
 from hilos_async._wire.gate import Stats
+from hilos_async._wire.raw import Response
 from hilos_async._wire.retry import RetryPolicy
 from hilos_async.enums import (
     ChannelProvider,
@@ -14,10 +16,14 @@ from hilos_async.enums import (
     ChannelType,
     Comparison,
     ExecuteFor,
+    ExecutionSource,
     ExecutionType,
+    FlowExecutionContactStatus,
     FlowExecutionStatus,
     FlowStatus,
     InboundTrigger,
+    MessageStatus,
+    StepStatus,
     TriggerType,
     UserRole,
 )
@@ -37,8 +43,27 @@ from hilos_async.errors import (
     SessionClosedError,
     StatusError,
     TransportError,
+    UnstableListError,
 )
-from hilos_async.models import Channel, ContactFilter, Flow, FlowExecution, FlowVersion, User
+from hilos_async.models import (
+    Channel,
+    Contact,
+    ContactFilter,
+    ContactNote,
+    ContactTag,
+    ExecutionBrief,
+    ExecutionContact,
+    ExecutionStep,
+    Flow,
+    FlowExecution,
+    FlowVersion,
+    Message,
+    NewContact,
+    Page,
+    RunContact,
+    StepMessage,
+    User,
+)
 from hilos_async.session import HilosSession
 
 __all__ = [
@@ -51,16 +76,25 @@ __all__ = [
     "ChannelStatus",
     "ChannelType",
     "Comparison",
+    "Contact",
+    "ContactBatch",
     "ContactFilter",
+    "ContactNote",
+    "ContactTag",
     "DeadlineExceededError",
     "DecodeError",
     "ExecuteFor",
     "ExecutionBatch",
+    "ExecutionBrief",
+    "ExecutionContact",
+    "ExecutionSource",
+    "ExecutionStep",
     "ExecutionType",
     "Failed",
     "Fetched",
     "Flow",
     "FlowExecution",
+    "FlowExecutionContactStatus",
     "FlowExecutionStatus",
     "FlowStatus",
     "FlowVersion",
@@ -68,28 +102,38 @@ __all__ = [
     "HilosSession",
     "InboundTrigger",
     "InvalidIdError",
+    "Listing",
     "Lookup",
+    "Message",
+    "MessageStatus",
+    "NewContact",
     "NotFoundError",
     "OutcomeUnknownError",
     "Pace",
     "Pacer",
+    "Page",
     "PermissionDeniedError",
     "Progress",
     "Quota",
     "RateLimit",
     "RateLimitError",
     "Reply",
+    "Response",
     "ResponseTooLargeError",
     "RetryPolicy",
+    "RunContact",
     "ServerError",
     "SessionClosedError",
     "Stats",
     "StatusError",
+    "StepMessage",
+    "StepStatus",
     "Stream",
     "Summary",
     "SummaryRow",
     "TransportError",
     "TriggerType",
+    "UnstableListError",
     "User",
     "UserRole",
     "__version__",

@@ -6,6 +6,7 @@ what was given and what would do.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import math
@@ -19,13 +20,13 @@ _UUID = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-_ASYNCHRONOUS = (
-    "{name} is asynchronous and would never run: give a plain function; it can start a task, or put "
-    "into an asyncio.Queue what a task of yours awaits"
+_NEVER_RUNS = (
+    "{name} is asynchronous or a generator, and would never run: give a plain function; it can start a "
+    "task, or put into an asyncio.Queue what a task of yours awaits"
 )
 
 
-def parse_id(value: object) -> UUID:
+def parse_id(value: object, noun: str = "execution") -> UUID:
     """The UUID that any of its spellings stands for; ``InvalidIdError`` for everything else."""
     if isinstance(value, UUID):
         return value
@@ -35,7 +36,7 @@ def parse_id(value: object) -> UUID:
     if len(shown) > 80:
         shown = shown[:77] + "..."
     error = InvalidIdError(
-        f"{shown} is no execution id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
+        f"{shown} is no {noun} id; one looks like 'a1b2c3d4-0000-4000-8000-1234567890ab'"
     )
     # Half a surrogate pair, which JSON may hold, could not be written into any answer or file.
     error.execution_id = str(value).encode("utf-8", "backslashreplace").decode()
@@ -49,7 +50,7 @@ def instance(name: str, value: object, kind: type) -> None:
 
 
 def callback(name: str, function: object) -> None:
-    """A plain function, method or other callable, or ``None``; one that has to be awaited is refused."""
+    """A callable that runs when it is called, or ``None``: no coroutine function and no generator."""
     if function is None:
         return
     if not callable(function):
@@ -58,18 +59,35 @@ def callback(name: str, function: object) -> None:
     while isinstance(called, functools.partial):
         called = called.func
     # Of an object with __call__, that is what runs.
-    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(
-        getattr(called, "__call__", None)  # noqa: B004 - the method itself is wanted
-    ):
-        raise TypeError(_ASYNCHRONOUS.format(name=name))
+    for runs in (called, getattr(called, "__call__", None)):  # noqa: B004 - the method itself is wanted
+        if (
+            inspect.iscoroutinefunction(runs)
+            or inspect.isgeneratorfunction(runs)
+            or inspect.isasyncgenfunction(runs)
+        ):
+            raise TypeError(_NEVER_RUNS.format(name=name))
 
 
 def ignored(name: str, result: object) -> None:
-    """What a callback returned: anything but something that has to be awaited."""
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise TypeError(_ASYNCHRONOUS.format(name=name))
+    """What a callback returned that nobody waits for: anything but what has not run yet.
+
+    A task or another future runs by itself.
+    """
+    if not isinstance(result, asyncio.Future):
+        _has_run(name, result)
+
+
+def truth(name: str, result: object) -> bool:
+    """What a callback that says yes or no returned; never what is yet to be awaited."""
+    _has_run(name, result)
+    return bool(result)
+
+
+def _has_run(name: str, result: object) -> None:
+    if inspect.iscoroutine(result):
+        result.close()  # so that nobody is warned of it besides
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(_NEVER_RUNS.format(name=name))
 
 
 def positive(name: str, value: object) -> float:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from hilos_async.errors import HilosError, StatusError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
 logger: Final = logging.getLogger("hilos_async")
@@ -45,7 +46,9 @@ def obey_environment() -> None:
         warnings.warn(f"HILOS_LOG={wanted!r} is neither 'debug' nor 'info': ignored", stacklevel=3)
         return
     logger.setLevel(level)
-    logger.disabled = False  # dictConfig disables whatever it does not name
+    for name in list(logging.root.manager.loggerDict):
+        if f"{name}.".startswith("hilos_async."):  # dictConfig disables whatever it does not name
+            logging.getLogger(name).disabled = False
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -103,6 +106,19 @@ def key_refused(path: str, id: UUID | None, error: StatusError) -> None:
         f"the API refused the key ({error.status} for {path}): check HILOS_API_KEY or token=",
         execution_id=_text(id),
         status=error.status,
+    )
+
+
+def run_abandoned(flow_id: UUID, sent_at: datetime) -> None:
+    """A run was cancelled after sending had begun."""
+    since = sent_at.isoformat(timespec="seconds")
+    _tell(
+        logging.WARNING,
+        "run_abandoned",
+        f"the run of flow {flow_id} was cancelled while it was sent and may have started: "
+        f"list_executions(flow=...) shows an execution created since {since} if it has",
+        flow_id=str(flow_id),
+        sent_at=sent_at.isoformat(),
     )
 
 

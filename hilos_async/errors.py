@@ -13,6 +13,7 @@
       ResponseTooLargeError     a reply over max_response_bytes
       DeadlineExceededError     the lookup's or the batch's timeout ran out; the last error is chained
       SessionClosedError        the session was closed
+      UnstableListError         a list changed faster than its pages can be read
       OutcomeUnknownError       a run was sent and may have started; the cause is chained
       InvalidIdError            not a UUID; also a ValueError; raised before any request
 
@@ -225,6 +226,10 @@ class SessionClosedError(HilosError):
     """The session was closed, before the lookup or under it."""
 
 
+class UnstableListError(HilosError):
+    """A list lost rows faster than its pages can be read: the walk ends rather than skip one."""
+
+
 class OutcomeUnknownError(HilosError):
     """A run was sent, and what came back does not tell whether it has started.
 
@@ -243,4 +248,4 @@ class OutcomeUnknownError(HilosError):
 
 
 class InvalidIdError(HilosError, ValueError):
-    """What was given as an execution's id is no UUID; nothing was sent."""
+    """What was given as an id is no UUID; nothing was sent."""

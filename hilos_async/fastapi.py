@@ -26,8 +26,10 @@ try:
     from fastapi.requests import HTTPConnection
     from fastapi.responses import Response, StreamingResponse
 except ImportError as error:
+    from hilos_async._extras import install_command
+
     raise ImportError(
-        "hilos_async.fastapi needs FastAPI: install the extra, pip install 'hilos-async[fastapi]'"
+        f"hilos_async.fastapi needs FastAPI: install the extra, {install_command('fastapi')}"
     ) from error
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ __all__ = [
     "problem_for",
     "problem_responses",
     "session_named",
+    "session_of",
 ]
 
 _DEFAULT: Final = "factory"
@@ -122,11 +125,26 @@ HilosDep = Annotated[HilosSession, Depends(hilos_session)]
 """The app's session, as the type of an endpoint's parameter: ``hilos: HilosDep``."""
 
 
+def session_of(app: FastAPI, name: str | None = None) -> HilosSession:
+    """The app's session where there is no request: in a lifespan of your own, for a task that you start.
+
+    ``name`` is one of those that ``hilos_lifespan`` was given a factory for. Raises ``RuntimeError``
+    unless the app's ``hilos_lifespan`` is open.
+    """
+    return _found(getattr(app.state, _SESSIONS, None), name or _DEFAULT)
+
+
 def _session(connection: HTTPConnection, name: str) -> HilosSession:
     sessions: dict[str, HilosSession] | None = None
     # A mounted app is not the one whose lifespan was run, but it sees that one's lifespan state.
     for state in (connection.app.state, connection.state):
         sessions = sessions or getattr(state, _SESSIONS, None)
+    session = _found(sessions, name)
+    connection.scope.setdefault(_ASKED, []).append(session)
+    return session
+
+
+def _found(sessions: dict[str, HilosSession] | None, name: str) -> HilosSession:
     if not sessions:
         raise RuntimeError(
             "this app has no Hilos session: add FastAPI(lifespan=hilos_lifespan()), or in a lifespan "
@@ -140,7 +158,6 @@ def _session(connection: HTTPConnection, name: str) -> HilosSession:
             f"there is no Hilos session named {name!r} (named: {known}): add "
             f"hilos_lifespan(..., {name}=...)"
         )
-    connection.scope.setdefault(_ASKED, []).append(sessions[name])
     return sessions[name]
 
 
@@ -168,11 +185,18 @@ class _Documented(dict[str, object]):
         return copy.deepcopy(dict(self))
 
 
-_CONTENT: Final = {
-    "application/problem+json": {"schema": {"$ref": "#/components/schemas/HilosProblem"}}
-}
-# The model puts the schema among the components; FastAPI then lists it as the route's own type too.
-_DOCUMENTED: Final = _Documented(model=HilosProblem, content=_CONTENT)
+class _Content(dict[str, dict[str, object]]):
+    """The types of an answer in OpenAPI: a problem, whatever type the route itself has."""
+
+    def setdefault(self, key: str, default: dict[str, object] | None = None) -> dict[str, object]:
+        """What FastAPI writes the reference to the model into: it alone knows the model's name.
+
+        An app may have a ``HilosProblem`` of its own, and then neither is called that.
+        """
+        return super().setdefault("application/problem+json", default or {})
+
+
+_DOCUMENTED: Final = _Documented(model=HilosProblem, content=_Content())
 _WAIT: Final = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
 problem_responses: Final[dict[int | str, dict[str, object]]] = {
     400: _DOCUMENTED,
@@ -283,6 +307,8 @@ class _ResultsResponse(StreamingResponse):
         super().__init__((), status_code, headers, background=background)
         self.headers.setdefault("Cache-Control", "no-cache")
         self.headers.setdefault("X-Accel-Buffering", "no")  # nginx would hold results back
+        # So would a middleware that compresses: Starlette's GZipMiddleware leaves what has a coding.
+        self.headers.setdefault("Content-Encoding", "identity")
         self._results = results
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,5 +1,16 @@
 """The API's objects, under the path that users import them from."""
 
+from hilos_async._api.contacts import (
+    Contact,
+    ContactNote,
+    ContactTag,
+    ExecutionContact,
+    ExecutionStep,
+    Message,
+    RunContact,
+    StepMessage,
+)
+from hilos_async._api.lists import ExecutionBrief, Page
 from hilos_async._api.objects import (
     JSON,
     Channel,
@@ -9,5 +20,25 @@ from hilos_async._api.objects import (
     FlowVersion,
     User,
 )
+from hilos_async._api.runs import NewContact
 
-__all__ = ["JSON", "Channel", "ContactFilter", "Flow", "FlowExecution", "FlowVersion", "User"]
+__all__ = [
+    "JSON",
+    "Channel",
+    "Contact",
+    "ContactFilter",
+    "ContactNote",
+    "ContactTag",
+    "ExecutionBrief",
+    "ExecutionContact",
+    "ExecutionStep",
+    "Flow",
+    "FlowExecution",
+    "FlowVersion",
+    "Message",
+    "NewContact",
+    "Page",
+    "RunContact",
+    "StepMessage",
+    "User",
+]

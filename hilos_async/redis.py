@@ -347,10 +347,10 @@ class RedisPacer:
             # Until the others are back they keep to their shares, and so does this one.
             self._joined_until = ended + _ASK_AGAIN + _ANSWERS_IN if self._shares else 0.0
         self._interval = answer.interval
+        # A Redis that was restarted has yet to see the other processes: until they have called, a
+        # smaller number of them is not believed.
         if ended >= self._joined_until or answer.processes > self._processes:
-            self._processes = (
-                answer.processes
-            )  # a Redis that was restarted has yet to see the others
+            self._processes = answer.processes
         if self._given is None:
             self._limit = None if answer.limit is None else RateLimit(*answer.limit)
             if self._limit is not None:

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, Unpack
 
 import aiohttp
 import anyio
 
 from hilos_async import _checks
-from hilos_async._api.endpoints import EXECUTION
+from hilos_async._api.endpoints import (
+    EXECUTION,
+    EXECUTION_CONTACT,
+    EXECUTION_CONTACTS,
+    EXECUTIONS,
+    RUN,
+)
 from hilos_async._api.objects import FlowExecution
-from hilos_async._many.batch import ExecutionBatch, Gathering, Progress
-from hilos_async._many.fanout import FanOut
+from hilos_async._api.runs import run_body
+from hilos_async._many.batch import ContactBatch, ExecutionBatch, Progress
+from hilos_async._many.jobs import fan_out_over, gather, list_of
 from hilos_async._many.lookups import Freshness, Lookups
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Failed, Fetched, Stream, StreamSink
 from hilos_async._many.watch import Change, Ending, Watch
 from hilos_async._pace.pacer import Pacer, RateLimit
-from hilos_async._wire.call import SINGLE, Caller
+from hilos_async._wire import once
+from hilos_async._wire.call import SINGLE
 from hilos_async._wire.client import Client
 from hilos_async._wire.options import Bounds, Options
+from hilos_async._wire.raw import whole_reply
 from hilos_async._wire.retry import RetryPolicy
 from hilos_async.errors import AuthenticationError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from uuid import UUID
 
-    from hilos_async._many.fanout import Sink
+    from hilos_async._api.contacts import ExecutionContact
+    from hilos_async._api.lists import ExecutionBrief
+    from hilos_async._api.runs import NewContact
+    from hilos_async._many.pages import Listing
     from hilos_async._many.source import Ids
     from hilos_async._many.stream import Feed
     from hilos_async._wire.gate import Stats
-
-T = TypeVar("T")
+    from hilos_async._wire.raw import Response
 
 
 class HilosSession:
@@ -49,7 +58,9 @@ class HilosSession:
       prefix and white space around it do not matter. ``auth_header``: the header that carries it.
     - ``account``: an ActiveCampaign account's name, by default ``HILOS_ACCOUNT``. ``base_url``: a full
       prefix, by default ``HILOS_BASE_URL``, wins over it; without either the native host is asked.
-    - ``allow_http``: permit plain http to hosts other than this machine.
+    - ``allow_http``: permit plain http to hosts other than this machine. ``deployment``:
+      ``"activecampaign"`` or ``"native"``, where the base URL does not tell to which of the two it
+      leads; only ``list_execution_contacts`` needs it, for its filters by flow.
 
     How long, how often, how fast:
 
@@ -80,6 +91,7 @@ class HilosSession:
         base_url: str | None = None,
         auth_header: str = "Authorization",
         allow_http: bool = False,
+        deployment: Literal["activecampaign", "native"] | None = None,
         timeout: float | None = 60.0,
         attempt_timeout: float = 15.0,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
@@ -105,6 +117,7 @@ class HilosSession:
             base_url=base_url,
             auth_header=auth_header,
             allow_http=allow_http,
+            deployment=deployment,
             bounds=bounds,
             pace=pace,
             session=session,
@@ -114,6 +127,7 @@ class HilosSession:
             trace_configs=trace_configs,
         )
         self._executions = Lookups(self._client, EXECUTION, attrgetter("is_terminal"))
+        self._contacts = Lookups(self._client, EXECUTION_CONTACT, attrgetter("is_terminal"))
         self._is_derived = False
 
     async def __aenter__(self) -> Self:
@@ -172,6 +186,7 @@ class HilosSession:
         derived._is_derived = True
         derived._client = self._client.bounded_by(**options)
         derived._executions = self._executions.on(derived._client)
+        derived._contacts = self._contacts.on(derived._client)
         return derived
 
     @property
@@ -199,11 +214,21 @@ class HilosSession:
         ran out, the last ``TransportError`` or ``ServerError`` when the attempts did.
         """
         execution_id = _checks.parse_id(id)
-        bound = self._client.bounds.timeout
-        if timeout is not None:
-            bound = _checks.positive("timeout", timeout)
         fresh = Freshness.of(max_age, max_age_ended)
-        return await self._executions.asker(SINGLE, bound, fresh)(execution_id)
+        return await self._executions.asker(SINGLE, self._bound(timeout), fresh)(execution_id)
+
+    async def get_execution_response(
+        self, id: UUID | str, *, timeout: float | None = None
+    ) -> Response[FlowExecution]:
+        """Fetch one flow execution with the reply as it came: status, headers and body beside ``value``.
+
+        It is always asked for anew, and shares its request with nobody. Otherwise it is
+        ``get_execution``, errors included.
+        """
+        execution_id = _checks.parse_id(id)
+        reader = self._executions.reader
+        path = EXECUTION.path(execution_id)
+        return await whole_reply(self._client, reader, path, execution_id, self._bound(timeout))
 
     async def gather_executions(
         self,
@@ -226,19 +251,18 @@ class HilosSession:
         Raises ``AuthenticationError`` as soon as the key is refused, with what had been fetched on its
         ``batch``; ``TypeError`` for ids that are no iterable of ids.
         """
-        _checks.callback("on_progress", on_progress)
-        workers = self._workers(max_concurrency)
-        source = Source(ids)
-        gathering = Gathering[FlowExecution](source.count, self._client.clock, on_progress)
         fresh = Freshness.of(max_age, max_age_ended)
-        fan_out = self._fan_out(self._executions, source, gathering, timeout, fresh)
-        try:
-            with self._client.told_batch("gather_executions", fan_out):
-                await fan_out.run(workers)
-        except AuthenticationError as error:
-            error.batch = ExecutionBatch(*gathering.outcomes(is_whole=False))
-            raise
-        return ExecutionBatch(*gathering.outcomes(is_whole=True))
+        workers = self._workers(max_concurrency)
+        return await gather(
+            self._client,
+            self._executions,
+            ids,
+            workers,
+            timeout,
+            on_progress,
+            fresh,
+            ExecutionBatch,
+        )
 
     def stream_executions(
         self, ids: Ids, *, max_concurrency: int | None = None, timeout: float | None = None
@@ -259,7 +283,7 @@ class HilosSession:
         bound = _checks.seconds("timeout", timeout)
 
         async def run(feed: Feed[Fetched | Failed]) -> None:
-            fan_out = self._fan_out(self._executions, source, StreamSink(feed), bound)
+            fan_out = fan_out_over(self._client, self._executions, source, StreamSink(feed), bound)
             with self._client.told_batch("stream_executions", fan_out):
                 await fan_out.run(workers)
 
@@ -319,29 +343,134 @@ class HilosSession:
             raise
         return ending.batch()
 
+    def list_executions(
+        self,
+        *,
+        flow: UUID | str | None = None,
+        flow_version: UUID | str | None = None,
+        search: str | None = None,
+    ) -> Listing[ExecutionBrief]:
+        """The account's executions, newest first, those of a flow or of one of its versions.
+
+        Use as ``async for row in hilos.list_executions():``; ``Listing`` has the other ways. Nothing is
+        asked before. ``search`` is text that the API looks for. Raises ``InvalidIdError`` for a filter
+        that is no id.
+        """
+        filters = {
+            "flow": _optional_id(flow, "flow"),
+            "flow_version": _optional_id(flow_version, "flow version"),
+            "search": _optional_text("search", search),
+        }
+        return list_of(self._client, EXECUTIONS, filters)
+
+    def list_execution_contacts(
+        self,
+        *,
+        execution: UUID | str | None = None,
+        flow: UUID | str | None = None,
+        flow_version: UUID | str | None = None,
+        contact: UUID | str | None = None,
+        is_active: bool | None = None,
+        search: str | None = None,
+        page_size: int = 40,
+    ) -> Listing[ExecutionContact]:
+        """How each contact fared, newest first: of one execution, flow, version or contact, or of all.
+
+        Use as ``async for row in hilos.list_execution_contacts(execution=id):``; ``Listing`` has the
+        other ways. Nothing is asked before. The API may give fewer than ``page_size`` rows on a page;
+        large pages are known to time out.
+
+        Raises ``InvalidIdError`` for a filter that is no id, ``ValueError`` for ``flow`` or
+        ``flow_version`` where it is unknown which deployment the base URL leads to: each has another
+        name for them, and ignores the other's.
+        """
+        filters = {
+            "flow_execution": _optional_id(execution, "execution"),
+            "flow": _optional_id(flow, "flow"),
+            "flow_version": _optional_id(flow_version, "flow version"),
+            "contact": _optional_id(contact, "contact"),
+            "is_active": is_active,
+            "search": _optional_text("search", search),
+            "page_size": _checks.whole("page_size", page_size),
+        }
+        if is_active is not None:
+            _checks.instance("is_active", is_active, bool)
+        by_flow = flow is not None or flow_version is not None
+        if by_flow and self._client.deployment is None:
+            raise ValueError(
+                "flow and flow_version have other names on each deployment, and "
+                f"{self._client.transport.base_url} does not tell which one it leads to: say "
+                "HilosSession(deployment='activecampaign') or 'native'"
+            )
+        return list_of(self._client, EXECUTION_CONTACTS, filters)
+
+    async def get_execution_contact(
+        self, id: UUID | str, *, timeout: float | None = None
+    ) -> ExecutionContact:
+        """Fetch how one contact fared, by the id of its row in ``list_execution_contacts``.
+
+        The native deployment answers with the whole execution and the steps of the flow.
+        ActiveCampaign's contract has no such request: what its servers answer is not documented.
+        ``timeout`` and errors are those of ``get_execution``.
+        """
+        contact_id = _checks.parse_id(id, EXECUTION_CONTACT.noun)
+        return await self._contacts.asker(SINGLE, self._bound(timeout))(contact_id)
+
+    async def gather_execution_contacts(
+        self,
+        ids: Ids,
+        *,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> ContactBatch:
+        """Fetch how many contacts fared; each id ends as a contact or as an error.
+
+        It is to ``get_execution_contact`` what ``gather_executions`` is to ``get_execution``. Where the
+        rows of ``list_execution_contacts`` say enough, they cost far fewer requests.
+        """
+        workers = self._workers(max_concurrency)
+        return await gather(
+            self._client, self._contacts, ids, workers, timeout, on_progress, None, ContactBatch
+        )
+
+    async def run_flow(
+        self,
+        flow_id: UUID | str,
+        contacts: Iterable[NewContact],
+        *,
+        has_priority: bool = False,
+    ) -> ExecutionBrief:
+        """Start a campaign: run a flow for these contacts, once, and return the execution made.
+
+        The request is never sent twice: only where no byte of it can have left, it is tried again. An
+        error that is raised plain means that nothing has started; a ``RateLimitError`` pauses the
+        session, and asking again is the caller's to decide. A cancellation goes through, and leaves a
+        warning in the log if sending had begun.
+
+        Raises ``OutcomeUnknownError`` if the campaign may have started all the same: the error says
+        how to find out. Raises ``TypeError`` or ``ValueError`` before any request if ``contacts`` are
+        no ``NewContact`` objects, are none at all, or have a phone in common.
+        """
+        checked = _checks.parse_id(flow_id, RUN.noun)
+        return await once.run(self._client, checked, run_body(contacts, has_priority=has_priority))
+
+    def _bound(self, timeout: float | None) -> float | None:
+        if timeout is None:
+            return self._client.bounds.timeout
+        return _checks.positive("timeout", timeout)
+
     def _workers(self, max_concurrency: int | None) -> int:
         if max_concurrency is None:
             return self._client.bounds.max_concurrency
         return _checks.whole("max_concurrency", max_concurrency)
 
-    def _fan_out(
-        self,
-        lookups: Lookups[T],
-        source: Source,
-        sink: Sink[T],
-        timeout: float | None,
-        fresh: Freshness | None = None,
-    ) -> FanOut[T]:
-        client = self._client
-        bound = _checks.seconds("timeout", timeout)
-        deadline = math.inf if bound is None else client.clock() + bound
-        caller = Caller(is_batch=True, deadline=deadline, timeout=timeout)
-        return FanOut(
-            source,
-            lookups.asker(caller, client.bounds.timeout, fresh),
-            sink,
-            caller,
-            clock=client.clock,
-            path=lookups.path,
-            stop=functools.partial(client.gate.stop, caller),
-        )
+
+def _optional_id(value: UUID | str | None, noun: str) -> UUID | None:
+    return None if value is None else _checks.parse_id(value, noun)
+
+
+def _optional_text(name: str, value: str | None) -> str | None:
+    if value is not None:
+        _checks.instance(name, value, str)
+    return value or None

@@ -1,6 +1,6 @@
 """A real uvicorn in front of an app: in this loop, or as a process of its own.
 
-Knows how to start and stop one, and the example that docs/fastapi.md begins with. Refuses to know
+Knows how to start and stop one, and the `main.py` of docs/fastapi.md. Refuses to know
 what the app answers.
 """
 
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-WIRING = next(block for block in blocks("python") if block.path == ROOT / "docs" / "fastapi.md")
+PAGE = ROOT / "docs" / "fastapi.md"
+[WIRING] = (b for b in blocks("python") if b.path == PAGE and b.title == "main.py")
 
 
 def wired() -> FastAPI:
-    """The app of the first example in docs/fastapi.md, as it stands there."""
+    """The app `main.py` of docs/fastapi.md, as it stands there."""
     names: dict[str, Any] = {"__name__": "wiring"}
     exec(compile(WIRING.source, str(WIRING.path), "exec", dont_inherit=True), names)
     return cast(FastAPI, names["app"])

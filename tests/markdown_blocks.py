@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>[a-z]+)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
+    r"^(?P<indent> *)```(?P<language>[a-z]+)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.M | re.S,
 )
+_TITLE = re.compile(r'title="([^"]+)"')
 # The one way to keep a block from being run says why: <!-- not run: it needs a real account -->
 _NOT_RUN = re.compile(r"<!-- not run: \S[^\n]*-->\s*\Z")
 
@@ -30,6 +32,7 @@ class Block:
     text: str
     output: str | None
     is_run: bool
+    title: str | None  # the file that the page says it is
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
@@ -64,6 +67,7 @@ def _blocks_of(path: Path) -> list[Block]:
                 _dedent(fence),
                 _dedent(following) if following is not None and is_output else None,
                 _NOT_RUN.search(page[: fence.start()]) is None,
+                title[1] if (title := _TITLE.search(fence["info"])) else None,
             )
         )
     return found

@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from types import TracebackType
@@ -40,6 +40,7 @@ _ABRUPTLY = struct.pack("ii", 1, 0)
 # Longer than a client on a busy machine needs to read what was sent before a reset.
 _READING_TIME = 0.005
 _DOCUMENTS = FakeHilos()
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 # --- documents and replies
@@ -94,6 +95,7 @@ class Request:
     connection: int  # 1 for the first that was accepted
     beside: frozenset[int]  # those under way when it arrived, by their place in `requests`
     at: float  # on the monotonic clock
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -101,7 +103,9 @@ class Request:
 
     @property
     def id(self) -> UUID:
-        return UUID(self.path.rpartition("/")[2])
+        """The id in its path; the nil UUID where there is none, as in a list's."""
+        found = _ID.search(self.path)
+        return UUID(found[0]) if found else UUID(int=0)
 
     def header(self, name: str) -> str | None:
         found = re.search(rf"(?mi)^{re.escape(name)}: *(.*?)\r$", self.head.decode("latin-1"))
@@ -407,6 +411,8 @@ class RawServer:
     ) -> None:
         place = len(self.requests)
         request = Request(head, number, frozenset(self._under_way), time.monotonic())
+        if length := request.header("Content-Length"):
+            request = replace(request, body=await reader.readexactly(int(length)))
         self.requests.append(request)
         action = next(self._by_id.get(request.id, self._in_order), self.then)
         self._under_way.add(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("resource", reason="the benchmarks need Unix")
 
 from benchmarks import levers, speed, speed_guard, static_server
-from benchmarks.speed_chart import draw
+from benchmarks.speed_chart import _PANEL, draw
 from benchmarks.speed_clients import CLIENTS
 from benchmarks.speed_clients.contract import contract
 from benchmarks.speed_clients.levers import LEVERS
@@ -149,6 +150,8 @@ def test_tables_and_picture_show_every_client() -> None:
         assert client.title in text
     assert "| memory kept, 40 campaigns" in aims(results)
     assert picture.count('class="bar') == 2 * len(CLIENTS)
+    for end in re.findall(r'<rect class="(?:bar|more)[^>]* width="([\d.]+)"', picture):
+        assert float(end) <= _PANEL, "a bar runs beyond its axis"
 
 
 def test_the_page_includes_what_the_benchmark_writes() -> None:

@@ -21,6 +21,7 @@ import anyio.to_thread
 import pytest
 
 from hilos_async import FlowExecution, RateLimit
+from hilos_async._extras import install_command
 from hilos_async.cli import _connection, main
 from hilos_async.testing import FakeHilos, Fault
 from tests.screen import screen
@@ -399,7 +400,7 @@ async def test_without_the_extra_an_xlsx_is_2(
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     ended = await in_process(capsys, "export", "--ids", "ids.txt", "-o", "out.xlsx")
     assert ended.code == 2
-    assert "pip install 'hilos-async[excel]'" in ended.err
+    assert f"install the extra, {install_command('excel')}" in ended.err
     assert fake.requests == 0
 
 
@@ -416,7 +417,8 @@ async def test_an_export_on_a_terminal_shows_rate_time_left_and_counts(
     if not with_rich:
         (tmp_path / "without" / "rich").mkdir(parents=True)
         (tmp_path / "without" / "rich" / "__init__.py").write_text("raise ImportError\n")
-        env = {"PYTHONPATH": str(tmp_path / "without")}
+        found = (str(tmp_path / "without"), os.environ.get("PYTHONPATH"))
+        env = {"PYTHONPATH": os.pathsep.join(filter(None, found))}
     export = ["export", "--ids", "ids.txt", "-o", "out.ndjson", "--pace", "90/s"]
     seen = await terminal(*export, env=env, interrupt_at="━" if with_rich else "[#")
     assert seen.code == 130

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import ssl
 from uuid import UUID
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +210,24 @@ def test_the_error_of_a_long_id_is_short() -> None:
             "it has no bind, reserve, sent, report, flush, pace, paused_until",
         ),
         ({"pace": KnownPacer}, TypeError, "it is a class: make one"),
+        ({"proxy": "localhost:3128"}, ValueError, "proxy='localhost:3128' needs http or https"),
+        ({"proxy": "//localhost:3128"}, ValueError, "proxy='//localhost:3128' needs"),
+        ({"proxy": "socks5://localhost:1080"}, ValueError, "proxy='socks5://localhost:1080'"),
+        ({"proxy": "http://localhost:99999"}, ValueError, "proxy='http://localhost:99999'"),
+        ({"proxy": "http://"}, ValueError, "proxy='http://' needs"),
+        ({"proxy": ""}, ValueError, "proxy='' needs"),
+        ({"proxy": 3128}, TypeError, "proxy must be a str, not int"),
+        ({"ssl": "foo"}, TypeError, "ssl must be an ssl.SSLContext, False or .*, not str"),
+        ({"ssl": 1}, TypeError, "ssl must be an ssl.SSLContext"),
+        ({"ssl": ssl.SSLContext}, TypeError, "ssl must be an ssl.SSLContext"),
+        ({"trace_configs": [1]}, TypeError, "each of trace_configs must be a TraceConfig, not int"),
+        ({"trace_configs": 1}, TypeError, "trace_configs must be a Sequence, not int"),
+        ({"trace_configs": aiohttp.TraceConfig()}, TypeError, "trace_configs must be a Sequence"),
+        ({"session": 1}, TypeError, "session must be a ClientSession, not int"),
+        ({"session": aiohttp.ClientSession}, TypeError, "session must be a ClientSession, not"),
+        ({"trust_env": "no"}, TypeError, "trust_env must be a bool, not str"),
+        ({"allow_http": "no"}, TypeError, "allow_http must be a bool, not str"),
+        ({"account": 1}, ValueError, "account=1 is no account name"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_at_construction(
@@ -215,6 +235,12 @@ def test_an_option_that_cannot_work_is_refused_at_construction(
 ) -> None:
     with pytest.raises(kind, match=words):
         HilosSession("abc", **arguments)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_proxys_password_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="needs http or https") as caught:
+        HilosSession("abc", proxy="me:hunter2@localhost:3128")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("requests", [0, -1, float("inf"), float("nan")])

@@ -29,6 +29,7 @@ PYTHON = [block for block in blocks("python") if block not in TUTORIAL]
 CONSOLE = [block for block in blocks("console") if block not in TUTORIAL]
 PATIENCE = 60.0
 PACKAGE = ROOT / "hilos_async"
+REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.fixture
@@ -63,15 +64,8 @@ def is_pytest(block: Block) -> bool:
     return "def test_" in block.text
 
 
-def title(block: Block) -> str | None:
-    """The name of the file that a page says a block is."""
-    fence = block.path.read_text(encoding="utf-8").splitlines()[block.line - 2]
-    found = re.search(r'title="([^"]+)"', fence)
-    return found[1] if found else None
-
-
 def conftests(page: Path) -> list[str]:
-    return [b.text for b in PYTHON if b.path == page and title(b) == "conftest.py"]
+    return [b.text for b in PYTHON if b.path == page and b.title == "conftest.py"]
 
 
 async def shell(command: str) -> str:
@@ -139,7 +133,7 @@ async def test_the_tutorial_works_from_top_to_bottom_in_one_directory(fake: Fake
         if not block.is_run:
             continue
         if block.language == "python":
-            name = title(block)
+            name = block.title
             assert name, f"{block} has no title: where is a reader to save it?"
             await anyio.Path(name).write_text(block.text, encoding="utf-8")
             continue
@@ -171,10 +165,24 @@ def public_names() -> list[str]:
     return [name for name in names if not name.endswith(".__version__")]
 
 
+def described(page: Path) -> list[str]:
+    """The names that a page of the reference describes."""
+    return re.findall(r"^::: (hilos_async\.[\w.]+)$", page.read_text(encoding="utf-8"), re.M)
+
+
 def test_the_reference_has_every_public_name_once() -> None:
+    names = [name for page in REFERENCE.glob("*.md") for name in described(page)]
+    assert sorted(names) == sorted(public_names())
+
+
+def test_the_list_of_all_names_leads_to_the_page_of_each() -> None:
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    described = re.findall(r"^::: (hilos_async\.[\w.]+)$", page, re.M)
-    assert sorted(described) == sorted(public_names())
+    rows = re.findall(r"^\| \[[^]]+\]\(reference/([\w-]+\.md)\) \| (.*) \|$", page, re.M)
+    listed = {name: re.findall(r"`(\w+)`", names) for name, names in rows}
+    there = {path.name: described(path) for path in REFERENCE.glob("*.md")}
+    assert listed == {
+        page: [name.rpartition(".")[2] for name in names] for page, names in there.items()
+    }
 
 
 def test_the_readme_holds_both_commands_on_one_line_each() -> None:
@@ -186,17 +194,38 @@ def test_the_readme_holds_both_commands_on_one_line_each() -> None:
         assert f"\npython3 -m venv .venv && {rest}\n" in readme
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=str)
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md")], ids=str)
 def test_a_link_into_the_repository_leads_somewhere(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
         assert (ROOT / target).exists(), f"{path.name} links to {target}"
 
 
+def test_what_the_readme_links_to_can_be_read_without_the_site() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {ROOT / name for name in re.findall(r"\]\(([\w/-]+\.md)\)", readme)}
+    assert len(linked) > 10
+    for path in linked:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        said = [
+            line for line in lines if not re.match(r"(:::|--8<--|    options:|---)", line.strip())
+        ]
+        assert len("".join(said)) > 500, f"{path.name} is only made by the site"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_has_no_markup_that_only_the_site_understands(path: Path) -> None:
+    """Notes are paragraphs, tabs headings, folded text is `<details>`: a forge shows these too."""
+    page = path.read_text(encoding="utf-8")
+    assert re.findall(r"^(?:!!!|\?\?\?|===) .*$", page, re.M) == []
+    assert re.findall(r"\]\([^)]*\)\{.*$|#only-(?:light|dark)", page, re.M) == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     # mkdocs warns of a page that is missing there; this says so without building the site.
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert {path.name for path in PAGES[1:]} <= set(re.findall(r"[\w-]+\.md", nav))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]}
+    assert pages == set(re.findall(r"[\w/-]+\.md", nav))
 
 
 # --- the rooms, as CONTRIBUTING.md lists them

@@ -348,7 +348,7 @@ async def test_paths_and_methods_that_are_not_served() -> None:
     async with FakeHilos() as fake:
         for path, id in [
             ("/flow-execution/", f"{ONE}/"),
-            ("/flow-execution", ""),
+            ("/flow-executions", ""),
             ("/flow/", str(ONE)),
             ("/../flow-execution/", str(ONE)),
         ]:

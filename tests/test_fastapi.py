@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import aiohttp
+import anyio
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
@@ -24,6 +26,7 @@ from hilos_async import (
     NotFoundError,
     RetryPolicy,
 )
+from hilos_async._extras import install_command
 from hilos_async.fastapi import (
     HilosDep,
     hilos_lifespan,
@@ -533,7 +536,7 @@ async def test_a_background_task_uses_the_session_after_the_answer(
 
 
 def test_every_name_is_in_the_reference_and_has_a_docstring_there() -> None:
-    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "fastapi.md").read_text(encoding="utf-8")
     described = re.findall(r"^::: hilos_async\.fastapi\.(\w+)$", page, re.M)
     assert sorted(described) == sorted(hilos_async.fastapi.__all__)
     for name in set(described) - {"HilosDep", "problem_responses"}:  # no objects with a docstring
@@ -546,4 +549,22 @@ def test_without_fastapi_the_import_says_what_to_install() -> None:
         [sys.executable, "-c", script], check=False, capture_output=True, text=True
     )
     assert "ImportError: hilos_async.fastapi needs FastAPI" in ran.stderr
-    assert "pip install 'hilos-async[fastapi]'" in ran.stderr
+    assert f"install the extra, {install_command('fastapi')}" in ran.stderr
+
+
+async def test_a_dictconfig_of_the_application_does_not_silence_it() -> None:
+    """HILOS_LOG shows what an answer hides, also where logging was configured after the imports."""
+    code = """if True:
+        import logging.config, sys
+        from fastapi import FastAPI
+        from hilos_async import HilosSession, ServerError
+        from hilos_async import fastapi
+        logging.config.dictConfig({"version": 1})
+        HilosSession("key")
+        error = ServerError("x", status=500)
+        fastapi._tell(error, fastapi.HilosProblem.of(error))
+    """
+    ended = await anyio.run_process(
+        [sys.executable, "-W", "error", "-c", code], env={**os.environ, "HILOS_LOG": "info"}
+    )
+    assert b"WARNING hilos_async.fastapi: flow-execution/(no id): answered 502" in ended.stderr

@@ -9,12 +9,14 @@ import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 from fastapi import Body, FastAPI
+from fastapi.encoders import jsonable_encoder
 from openapi_spec_validator import validate
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 
 from hilos_async import (
     Change,
@@ -28,6 +30,7 @@ from hilos_async import (
     Stats,
     Summary,
 )
+from hilos_async._api.model import to_json
 from hilos_async.fastapi import (
     HilosDep,
     HilosProblem,
@@ -112,6 +115,25 @@ async def test_the_schema_is_valid_and_names_each_model(fake: FakeHilos) -> None
     assert schema["components"]["schemas"].keys() == (
         both | answers | theirs | {"RateLimit", "HilosProblem"}
     )
+
+
+async def test_a_model_of_the_apps_own_may_have_the_name_of_the_problem(fake: FakeHilos) -> None:
+    app = app_of(fake)
+    own = create_model("HilosProblem", words=(str, ...))
+
+    @app.get("/own", response_model=own)
+    async def answer() -> BaseModel:
+        return own(words="mine")
+
+    schema = app.openapi()
+    validate(schema)
+    components = schema["components"]["schemas"]
+    responses = schema["paths"]["/own"]["get"]["responses"]
+    for status, words in (("200", {"words"}), ("404", set(HilosProblem.__struct_fields__))):
+        (content,) = responses[status]["content"].values()
+        name = content["schema"]["$ref"].removeprefix("#/components/schemas/")
+        assert set(components[name]["properties"]) == words
+    assert "application/problem+json" in responses["404"]["content"]
 
 
 async def test_what_is_answered_is_described_as_it_is() -> None:
@@ -364,3 +386,37 @@ def test_pydantic_is_not_imported_by_the_library() -> None:
     script = "import sys, hilos_async; print({'pydantic', 'fastapi'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "set()"
+
+
+# --- where no annotation tells what it is
+
+
+class Envelope(BaseModel):
+    data: Any
+
+
+async def test_a_field_of_any_type_writes_a_model_as_it_is_written_elsewhere(
+    fake: FakeHilos,
+) -> None:
+    async with fake.session() as hilos:
+        batch = await hilos.gather_executions([ONE, TWO, "nonsense"])
+    execution = batch.executions[UUID(ONE)]
+    for value in (
+        execution,
+        batch,
+        batch.summary(),
+        Lookup.of("x", NotFoundError("n", status=404)),
+    ):
+        for data in (value, [value], {"deep": {"er": (value,)}}):
+            envelope = Envelope(data=data)
+            plain = json.loads(to_json(envelope.data))
+            assert json.loads(envelope.model_dump_json())["data"] == plain
+            assert envelope.model_dump(mode="json")["data"] == plain
+            assert jsonable_encoder(envelope)["data"] == plain
+            assert jsonable_encoder(json.loads(value.to_json())) == json.loads(value.to_json())
+
+
+def test_without_pydantic_nothing_of_it_is_imported() -> None:
+    code = "import sys, hilos_async; print(*{'pydantic', 'pydantic_core'} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []

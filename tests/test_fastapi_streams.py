@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 import pytest
 from fastapi import BackgroundTasks, FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 
 from hilos_async import Change, HilosSession, Lookup, Stream
 from hilos_async.fastapi import (
@@ -111,6 +113,25 @@ async def test_a_watch_is_events_and_tells_its_end(
     assert by_id[ENDED]["after"]["status"] == "COMPLETED"
     assert by_id["nonsense"]["error"]["status"] == 400
     assert all(change["ended"] for change in by_id.values())
+
+
+@pytest.mark.parametrize("response", [NDJSONResponse, EventsResponse])
+async def test_a_middleware_that_compresses_holds_no_result_back(
+    response: type[NDJSONResponse | EventsResponse],
+    fake: FakeHilos,
+    client: aiohttp.ClientSession,
+) -> None:
+    fake.faults.append(Fault.delay(60, ids=[IDS[1]]))
+    opened = Opened(fake)
+    app = opened.lookups(IDS[:2], response)
+    app.add_middleware(GZipMiddleware, minimum_size=0)
+    async with serving(app) as url:
+        async with client.get(url, headers={"Accept-Encoding": "gzip"}) as reply:
+            assert reply.headers["Content-Encoding"] == "identity"
+            with anyio.fail_after(20):
+                first = await reply.content.readline()
+        await opened.is_over()
+    assert json.loads(first.removeprefix(b"data: "))["id"] == IDS[0]
 
 
 @pytest.mark.parametrize("response", [NDJSONResponse, EventsResponse])

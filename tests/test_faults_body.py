@@ -136,6 +136,12 @@ UNUSUAL: dict[str, Action] = {
     "deflate": send(encoded("deflate", deflated(WHOLE, zlib.MAX_WBITS))),
     "deflate without its header": send(encoded("deflate", deflated(WHOLE, -zlib.MAX_WBITS))),
     "identity": send(encoded("identity", WHOLE)),
+    "an empty encoding": send(encoded("", WHOLE)),
+    "none": send(encoded("none", WHOLE)),
+    "a character set": send(encoded("UTF-8", WHOLE)),
+    "S3's framing": send(encoded("aws-chunked", WHOLE)),
+    "S3's framing around gzip": send(encoded("aws-chunked, gzip", PACKED)),
+    "gzip and nothing more": send(encoded("gzip, identity,", PACKED)),
 }
 
 

@@ -7,7 +7,8 @@ never followed, and everything else is an error for that id alone; a refused key
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import gzip
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 
@@ -21,9 +22,11 @@ from hilos_async import (
     PermissionDeniedError,
     RateLimit,
     RateLimitError,
+    ResponseTooLargeError,
     RetryPolicy,
     ServerError,
     StatusError,
+    TransportError,
 )
 from tests.faults import (
     BAD,
@@ -40,11 +43,15 @@ from tests.raw_server import (
     Action,
     RawServer,
     client_tls,
+    close,
     good,
     http_date,
     ids,
     no_task_left,
+    reply,
+    reset,
     server_tls,
+    stall,
     status,
     until,
     when,
@@ -141,6 +148,15 @@ WAITS = {
     "date": (http_date(LONG_AGO + timedelta(seconds=30)), DATED),
     "date in the old RFC 850 form": ("Saturday, 03-Feb-01 04:05:36 GMT", DATED),
     "date in asctime's form": ("Sat Feb  3 04:05:36 2001", DATED),
+    "a fraction": ("29.5", {}),
+    "30.0": ("30.0", {}),
+    "two values": ("5, 30", {}),
+    "two fields": ("30\r\nRetry-After: 5", {}),
+    "a field with seconds and one with a date": (
+        f"5\r\nRetry-After: {http_date(LONG_AGO + timedelta(seconds=30))}",
+        DATED,
+    ),
+    "epoch": (str(int(LONG_AGO.timestamp()) + 30), DATED),
 }
 NONE_SAID = {
     "none": None,
@@ -154,7 +170,7 @@ NONE_SAID = {
     "NaN": "NaN",
     "infinity": "inf",
     "not ASCII": "\xb2",
-    "two values": "1, 2",
+    "two fractions": "1.5.1",
     "half a date": "Sat, 03 Feb",
     "a date that is none": "Sat, 99 Feb 2001 99:99:99 GMT",
     "long": "x" * 4_000,
@@ -379,6 +395,86 @@ async def test_a_4xx_without_a_body_that_names_an_encoding_is_its_status_error_a
 
 
 # --- 401: the key is wrong for all
+
+
+# --- a status whose body cannot be read is still that status
+
+
+GZIP = {"Content-Encoding": "gzip"}
+UNREADABLE: dict[str, Callable[[int, Mapping[str, str]], Action]] = {
+    "cut short": lambda code, fields: close(reply(code, b'{"det', fields, length=400)),
+    "reset in its body": lambda code, fields: reset(reply(code, b'{"det', fields, length=400)),
+    "no chunk of it": lambda code, fields: close(
+        reply(code, b"", {"Transfer-Encoding": "chunked", **fields}).replace(
+            b"Content-Length: 0\r\n", b""
+        )
+    ),
+    "corrupt gzip": lambda code, fields: status(code, b"no gzip", {**GZIP, **fields}),
+    "half of its gzip": lambda code, fields: status(
+        code, gzip.compress(b"{}" * 99)[:-9], {**GZIP, **fields}
+    ),
+    "br": lambda code, fields: status(code, b"\x0b", {"Content-Encoding": "br", **fields}),
+    "too large": lambda code, fields: status(code, b" " * 40_000, fields),
+    "never ending": lambda code, fields: stall(reply(code, b'{"det', fields, length=400)),
+}
+unreadable = pytest.mark.parametrize("make", UNREADABLE.values(), ids=UNREADABLE.keys())
+Make = Callable[[int, Mapping[str, str]], Action]
+QUICKLY = {"max_response_bytes": 30_000, "attempt_timeout": 1.0}
+
+
+@unreadable
+@pytest.mark.parametrize(
+    ("code", "kind", "times"),
+    [
+        (307, StatusError, 1),
+        (401, AuthenticationError, 1),
+        (403, PermissionDeniedError, 1),
+        (404, NotFoundError, 1),
+        (410, StatusError, 1),
+        (500, ServerError, 2),
+        (503, ServerError, 2),
+    ],
+)
+async def test_a_status_with_a_body_that_cannot_be_read_is_that_status(
+    make: Make, code: int, kind: type[StatusError], times: int
+) -> None:
+    twice = RetryPolicy(attempts=2, max_backoff=0.01)
+    async with (
+        RawServer(then=make(code, {})) as server,
+        session(server.url, retry=twice, **QUICKLY) as hilos,
+    ):
+        with pytest.raises(kind) as caught:
+            await hilos.get_execution(BAD)
+        assert caught.value.status == code
+        assert caught.value.attempts == len(server.requests) == times
+        server.then = good
+        assert await hilos.get_execution(ONE) == expected(ONE)  # nothing of it is left behind
+        assert is_idle(hilos)
+
+
+@unreadable
+@pytest.mark.parametrize("code", [429, 503])
+async def test_a_wait_that_stands_above_a_body_that_cannot_be_read_is_obeyed(
+    make: Make, code: int
+) -> None:
+    async with (
+        RawServer([make(code, {"Retry-After": "1"})]) as server,
+        session(server.url, retry=RetryPolicy(attempts=1), **QUICKLY) as hilos,
+    ):
+        assert await hilos.get_execution(BAD) == expected(BAD)
+        assert hilos.stats.refusals == 1
+        assert server.requests[1].at - server.requests[0].at >= 1
+
+
+@unreadable
+async def test_a_success_whose_body_cannot_be_read_is_no_answer(make: Make) -> None:
+    async with (
+        RawServer(then=make(200, {})) as server,
+        session(server.url, retry=RetryPolicy(attempts=1), **QUICKLY) as hilos,
+    ):
+        with pytest.raises((TransportError, ResponseTooLargeError)):
+            await hilos.get_execution(BAD)
+        assert len(server.requests) == 1
 
 
 async def test_401_at_once_is_an_authentication_error_after_one_request() -> None:

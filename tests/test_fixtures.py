@@ -103,6 +103,19 @@ SESSION_LOOP = (
         pytest.param(marked("anyio"), ("-p", "no:asyncio"), id="anyio-alone"),
         pytest.param(marked("asyncio"), ASYNCIO, id="pytest-asyncio-strict"),
         pytest.param(SUITE, (*ASYNCIO, "--asyncio-mode=auto"), id="pytest-asyncio-auto"),
+        pytest.param(
+            marked("anyio"),
+            (*ASYNCIO, "--asyncio-mode=auto"),
+            id="anyio-beside-pytest-asyncio-auto",
+        ),
+        pytest.param(
+            marked("anyio\n@pytest.mark.asyncio"), ASYNCIO, id="both-marks-in-strict-mode"
+        ),
+        pytest.param(
+            SUITE,
+            (*ASYNCIO, "--asyncio-mode=auto", "-o", "anyio_mode=auto", "-W", "ignore:AnyIO auto"),
+            id="both-in-auto-mode",
+        ),
         pytest.param(marked("asyncio"), ("-p", "no:anyio", *ASYNCIO), id="pytest-asyncio-alone"),
         pytest.param(marked("asyncio"), SESSION_LOOP, id="pytest-asyncio-one-loop-for-all"),
         pytest.param(

@@ -189,3 +189,35 @@ async def test_a_proxy_password_is_not_shown_either() -> None:
             await hilos.get_execution(ID)
     assert "hunter2" not in f"{caught.value!r} {caught.value} {hilos!r}"
     assert isinstance(caught.value.__cause__, aiohttp.ClientError | None)
+
+
+@pytest.mark.parametrize("trust_env", [False, True])
+@pytest.mark.parametrize("base_url", ["https://api.example/api", "http://api.localhost:9/api"])
+async def test_a_proxy_is_not_told_the_key_as_its_password(
+    base_url: str, trust_env: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        proxy = f"http://u:hunter2@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, proxy.replace("u:hunter2@", ""))
+        async with HilosSession(
+            KEY,
+            base_url=base_url,
+            proxy=None if trust_env else proxy,
+            trust_env=trust_env,
+            retry=RetryPolicy(attempts=1),
+        ) as hilos:
+            with pytest.raises(HilosError) as caught:
+                await hilos.get_execution(ID)
+    (head,) = heads
+    fields = {line.partition(b":")[0].lower(): line for line in head.splitlines()[1:]}
+    assert KEY.encode() not in fields.get(b"proxy-authorization", b"")
+    assert (KEY.encode() in head) is base_url.startswith("http:")  # there the proxy hands it on
+    assert "hunter2" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"

@@ -10,10 +10,13 @@ import pytest
 
 from hilos_async import (
     DeadlineExceededError,
+    ExecutionBatch,
     FlowExecution,
+    HilosError,
     NotFoundError,
     RateLimit,
     ResponseTooLargeError,
+    RetryPolicy,
     ServerError,
 )
 from hilos_async._many import lookups as lookup_module
@@ -47,6 +50,54 @@ async def test_an_answer_that_is_an_error_is_shared_too() -> None:
         assert fake.requests == 1
         assert {type(error) for error in found} == {NotFoundError}
         assert len({id(error) for error in found}) == 9  # each with a traceback of its own
+
+
+FAULTS = {
+    "500": Fault.status(500),
+    "503 that asks to wait for too long": Fault.status(503, retry_after=9_999),
+    "reset": Fault.reset("headers"),
+    "cut short": Fault.truncate(),
+    "too slow": Fault.delay(60),
+    "too large": Fault.body(b" " * 5_000),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_thirty_askers_of_one_failing_id_share_the_attempts_of_one(fault: Fault) -> None:
+    options: dict[str, object] = {"attempt_timeout": 0.2, "max_response_bytes": 4_000}
+    async with FakeHilos(faults=[fault], latency=0.01) as fake:
+        async with fake.session(
+            pace="off", retry=RetryPolicy(max_backoff=0.01), **options
+        ) as hilos:
+            with pytest.raises(HilosError) as alone:
+                await hilos.get_execution(ID)
+            of_one = fake.requests
+            assert of_one == alone.value.attempts <= 4
+            found = await asyncio.gather(
+                *(hilos.get_execution(ID) for _ in range(30)),
+                hilos.gather_executions([ID]),
+                return_exceptions=True,
+            )
+            assert fake.requests == 2 * of_one
+            *errors, batch = found
+            assert isinstance(batch, ExecutionBatch)
+            for error in (*errors, batch.errors[ID]):
+                assert type(error) is type(alone.value)
+                assert isinstance(error, HilosError)
+                assert error.attempts == of_one
+            assert len({id(error) for error in errors}) == 30  # each with a traceback of its own
+
+
+async def test_whoever_allows_more_attempts_or_more_bytes_asks_for_himself() -> None:
+    async with FakeHilos(faults=[Fault.status(500)], latency=0.01) as fake:
+        async with fake.session(pace="off", retry=RetryPolicy(attempts=1)) as hilos:
+            stubborn = hilos.with_options(retry=RetryPolicy(attempts=3, max_backoff=0.01))
+            first, second = await asyncio.gather(
+                hilos.get_execution(ID), stubborn.get_execution(ID), return_exceptions=True
+            )
+            assert isinstance(first, ServerError)
+            assert isinstance(second, ServerError)
+            assert (first.attempts, second.attempts) == (1, 3)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -194,3 +194,22 @@ def test_no_page_is_wider_than_a_phone_or_asks_another_host(
         shown = chromium.run("return document.body.dataset.mdColorScheme")
         assert shown == {"light": "default", "dark": "slate"}[scheme]
     assert chromium.hosts_asked() == {served}
+
+
+@pytest.mark.parametrize(("url", "chart"), [("performance/", "speed"), ("pace/", "pacing")])
+def test_no_text_of_a_chart_is_smaller_than_11_pixels_on_a_phone(
+    chromium: Browser, served: str, chart: str, url: str
+) -> None:
+    chromium.sized(390, 844)
+    chromium.driver.get(f"http://{served}/{url}")
+    picture = "document.querySelector(arguments[0])"
+    selector = f"img[src$='{chart}.svg']"
+    chromium.wait_for(lambda: chromium.run(f"return {picture}.complete", selector), "the picture")
+    shown = chromium.run(f"return {picture}.width", selector)
+    assert isinstance(shown, int)
+    svg = (ROOT / "docs" / "assets" / f"{chart}.svg").read_text(encoding="utf-8")
+    width = re.search(r'viewBox="0 0 (\d+)', svg)
+    assert width is not None
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?: ([\d.]+)px", svg)]
+    assert len(sizes) > 2
+    assert min(sizes) * shown / int(width[1]) >= 11

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -48,9 +49,40 @@ async def test_dates_are_in_the_time_zone_of_choice(tz: str | timezone) -> None:
 
 async def test_a_zone_that_is_none_is_a_clear_error() -> None:
     batch = await fetched()
-    for name in ("Mars/Olympus", "../etc"):
+    for name in ("Mars/Olympus", "../etc", "America", "", "a\0b", "x" * 5_000):
         with pytest.raises(ValueError, match="is no time zone; one is"):
             batch.summary(name)
+
+
+@pytest.mark.parametrize("tz", [None, 6, b"UTC"])
+async def test_what_cannot_name_a_zone_is_a_clear_error(tz: object) -> None:
+    with pytest.raises(TypeError, match="tz must be a time zone or the name of one"):
+        ExecutionBatch({}, {}).summary(cast("str", tz))
+
+
+EDGES = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-12:00",
+]
+
+
+@pytest.mark.parametrize("first", EDGES)
+@pytest.mark.parametrize("second", [*EDGES, "2026-03-01T20:15:00-06:00"])
+@pytest.mark.parametrize("tz", ["America/Mexico_City", "Asia/Tokyo", "UTC"])
+async def test_the_first_and_the_last_date_there_is_do_not_end_a_summary(
+    first: str, second: str, tz: str
+) -> None:
+    async with FakeHilos() as fake, fake.session(pace="off") as hilos:
+        for id, date in zip(IDS, (first, second), strict=False):
+            fake.put(id, created_on=date, status_last_change_on=date)
+        batch = await hilos.gather_executions(IDS[:2])
+    dates = [datetime.fromisoformat(date) for date in (first, second)]
+    (row,) = batch.summary(tz).rows
+    assert (row.first_created_on, row.last_change_on) == (min(dates), max(dates))
+    assert batch.summary_by_flow(tz).to_rows()
+    assert str(batch.summary(tz))
 
 
 def test_a_batch_without_executions_has_a_summary_without_rates() -> None:

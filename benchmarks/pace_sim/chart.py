@@ -32,14 +32,14 @@ _SCENES = {
 }
 _SECONDS, _EVERY = 130, 20  # the axes and their ticks
 _REQUESTS, _LEVELS = 160, (0, 50, 100, 150)
-_WIDE, _HIGH = 326, 100  # one panel
-_LEFT, _TOP, _GAP, _ROW = 44, 92, 28, 146
-_WIDTH = _LEFT + 2 * _WIDE + _GAP + 16
+# Narrow, so that a phone of 390 pixels shows no text smaller than 11.
+_WIDTH, _WIDE, _HIGH = 460, 392, 100  # the picture, and one panel
+_LEFT, _TOP, _HEAD, _ROW = 52, 70, 40, 168
 _STYLE = """
-  text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #24292f }
-  .title { font-size: 15px; font-weight: 600 }
+  text { font: 15px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #24292f }
+  .title { font-size: 16px; font-weight: 600 }
   .client { font-weight: 600 }
-  .quiet { font-size: 11.5px; fill: #57606a }
+  .quiet { font-size: 14.5px; fill: #57606a }
   .card { fill: #ffffff; stroke: #d0d7de }
   .grid { stroke: #d8dee4; fill: none }
   .limit { stroke: #24292f; stroke-width: 1.5; stroke-dasharray: 5 3; fill: none }
@@ -59,8 +59,9 @@ _STYLE = """
 
 def draw(seed: int) -> str:
     """Play the scenes of the picture and draw them."""
-    height = _TOP + _ROW * len(_CLIENTS) + 22
-    what = "Requests per second at the server, beside its limit"
+    column = _HEAD + _ROW * len(_CLIENTS)  # all clients in one scene
+    height = _TOP + len(_SCENES) * column + 8
+    what = "Requests per second, beside the limit"
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="what">',
@@ -70,20 +71,18 @@ def draw(seed: int) -> str:
         _text(16, 28, what, "title"),
         *_legend(),
     ]
-    for column, (title, scene) in enumerate(_SCENES.items()):
-        x = _LEFT + column * (_WIDE + _GAP)
-        lines.append(_text(x, 76, title))
+    for place, (title, scene) in enumerate(_SCENES.items()):
+        top = _TOP + place * column
+        lines.append(_text(16, top + 24, title, "title"))
         for row, (name, make_client) in enumerate(_CLIENTS.items()):
             outcome = world.play(scene, make_client, seed)
-            y = _TOP + row * _ROW
-            lines += _panel(x, y + 24, outcome, name if column == 0 else "", column == 0)
-    lines.append(_text(_LEFT + _WIDE + _GAP / 2, height - 14, "seconds", "quiet", "middle"))
+            lines += _panel(_LEFT, top + _HEAD + row * _ROW + 42, outcome, name)
     return "\n".join([*lines, "</svg>", ""])
 
 
 def _legend() -> Iterator[str]:
     x = 16
-    for kind, wide in (("accepted", 92), ("refused", 86)):
+    for kind, wide in (("accepted", 98), ("refused", 90)):
         yield f'<rect class="{kind}" x="{x}" y="41" width="12" height="12" rx="2"/>'
         yield _text(x + 18, 51, kind, "quiet")
         x += wide
@@ -91,20 +90,20 @@ def _legend() -> Iterator[str]:
     yield _text(x + 30, 51, "what the server allows", "quiet")
 
 
-def _panel(x: float, y: float, outcome: Outcome, name: str, has_scale: bool) -> Iterator[str]:
+def _panel(x: float, y: float, outcome: Outcome, name: str) -> Iterator[str]:
     sent = Counter(int(arrival.at) for arrival in outcome.arrivals)
     accepted = Counter(int(arrival.at) for arrival in outcome.arrivals if arrival.accepted)
-    yield _text(x, y - 9, name, "client") if name else ""
+    yield _text(16, y - 27, name, "client")
+    yield _text(16, y - 9, _result(outcome), "quiet")
     for level in _LEVELS:
         yield f'<path class="grid" d="M{x} {_y(y, level)}h{_WIDE}"/>'
-        if has_scale:
-            yield _text(x - 6, _height(y, level) + 4, str(level), "quiet", "end")
+        yield _text(x - 6, _height(y, level) + 5, str(level), "quiet", "end")
     for second in range(0, _SECONDS + 1, _EVERY):
-        yield _text(_at(x, second), y + _HIGH + 15, str(second), "quiet", "middle")
+        unit = " s" if second == _SECONDS // _EVERY * _EVERY else ""
+        yield _text(_at(x, second), y + _HIGH + 17, f"{second}{unit}", "quiet", "middle")
     yield f'<path class="refused" d="{_steps(x, y, sent)}"/>'
     yield f'<path class="accepted" d="{_steps(x, y, accepted)}"/>'
     yield f'<path class="limit" d="{_limit(x, y, outcome.scene)}"/>'
-    yield _text(x + _WIDE, y - 9, _result(outcome), "quiet", "end")
 
 
 def _result(outcome: Outcome) -> str:

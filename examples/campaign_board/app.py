@@ -2,7 +2,8 @@
 
 Knows FastAPI and uvicorn. What the page is told is left to `board.py`, how it looks to `static/`.
 
-With `pip install hilos-async[fastapi] uvicorn`, a key in HILOS_API_KEY and a file of ids, one a line:
+With `pip install ".[fastapi]" uvicorn` in the checkout of this example, a key in HILOS_API_KEY and a
+file of ids, one a line:
 
     python app.py ids.txt
 """
@@ -37,8 +38,12 @@ def create_app(board: Board, factory: Callable[[], HilosSession] = HilosSession)
     @app.get("/events")
     async def events(hilos: HilosDep) -> StreamingResponse:
         board.follow(hilos)
-        # A proxy that keeps the events to send them later would keep them for ever.
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        # A proxy or a GZipMiddleware that keeps the events to send them later would keep them for ever.
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Encoding": "identity",
+            "X-Accel-Buffering": "no",
+        }
         return StreamingResponse(
             board.events(hilos), headers=headers, media_type="text/event-stream"
         )

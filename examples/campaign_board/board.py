@@ -6,21 +6,16 @@ left to `watch_executions`.
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Iterable
 from uuid import UUID
 
 import msgspec
 
-from hilos_async import (
-    Change,
-    DecodeError,
-    HilosError,
-    HilosSession,
-    NotFoundError,
-    RateLimit,
-)
+from hilos_async import Change, HilosError, HilosSession, NotFoundError, RateLimit, errors
 
 COUNTS = ("num_contacts", "completed", "running", "failed", "expired", "canceled")
+POINTS = 60  # of a campaign's line, at most: it is as wide as a thumb
 TICK = 0.5  # seconds between two looks at what has moved: quick enough for an eye
 KEEP_ALIVE = 15.0  # seconds of silence after which a proxy might take the connection for dead
 
@@ -36,6 +31,9 @@ class Row(msgspec.Struct):
     failing: bool = False
     ended: bool = False
     moved: int = 0  # the number of the change that was its last
+    history: list[
+        tuple[int, int]
+    ] = []  # seconds since the board began, and how many of 1,000 are done
 
 
 class Asking(msgspec.Struct):
@@ -53,6 +51,7 @@ class Board:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.closing = False
+        self._began = time.monotonic()
         self._rows = {id: Row(id) for id in map(_as_the_api_spells_it, ids)}
         self._changes = 0
         self._watch: asyncio.Task[None] | None = None
@@ -71,7 +70,7 @@ class Board:
                 async for change in changes:
                     self._take(change)
         except HilosError as error:  # the key was refused, or the session is closed
-            self._stopped = str(error)
+            self._stopped = _reason(error)
 
     def _take(self, change: Change) -> None:
         row = self._rows[str(change.id)]
@@ -81,12 +80,23 @@ class Board:
             row.name, row.status = execution.flow.name, str(execution.status)
             row.reason = execution.status_reason or ""
             row.counts = {name: getattr(execution, name) for name in COUNTS}
+            self._mark(row)
         else:
             row.reason = _reason(change.error)
             if isinstance(change.error, NotFoundError):
                 row.status = "NOT_FOUND"
             else:
                 row.status = row.status or "NO_ANSWER"
+
+    def _mark(self, row: Row) -> None:
+        """Make the campaign's line longer, if more is done; a long one gets coarser."""
+        done = sum(row.counts[name] for name in ("completed", "failed", "expired", "canceled"))
+        share = 1_000 * done // (row.counts["num_contacts"] or 1)
+        if row.history and row.history[-1][1] == share:
+            return
+        row.history.append((int(time.monotonic() - self._began), share))
+        if len(row.history) > POINTS:
+            del row.history[1:-1:2]  # every second one; both ends stay
 
     def _asking(self, hilos: HilosSession) -> Asking:
         stats = hilos.stats
@@ -124,7 +134,31 @@ def _as_the_api_spells_it(id: str) -> str:
 
 
 def _reason(error: HilosError | None) -> str:
-    """What every browser may read; a reply that does not fit is quoted in its error's message."""
-    if isinstance(error, DecodeError):
-        return f"its answer does not fit at {error.path}"
-    return str(error)
+    """What went wrong, for the people at the page: no address, and nothing of a reply's body."""
+    match error:
+        case errors.InvalidIdError():
+            return f"{error.execution_id!r} is not the id of a campaign."
+        case NotFoundError():
+            return "This account has no such campaign."
+        case errors.AuthenticationError():
+            return "Hilos refuses the key (401): is HILOS_API_KEY right, and for this account?"
+        case errors.PermissionDeniedError():
+            return "The key may not see this campaign (403)."
+        case errors.RateLimitError():
+            return "Hilos asks us to slow down."
+        case errors.ServerError():
+            return f"Hilos has trouble of its own ({error.status}). {error.detail}".strip()
+        case errors.StatusError():
+            return f"Hilos answered with an error ({error.status}). {error.detail}".strip()
+        case errors.DecodeError():
+            return f"Hilos sent something that is no campaign (at {error.path})."
+        case errors.AttemptTimeoutError() | errors.DeadlineExceededError():
+            return "Hilos did not answer in time."
+        case errors.TransportError():
+            return "Hilos could not be reached."
+        case errors.ResponseTooLargeError():
+            return "Hilos sent more than a campaign can be."
+        case errors.SessionClosedError():
+            return "The board has been stopped."
+        case _:
+            return "Something went wrong that the board does not know."

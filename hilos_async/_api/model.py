@@ -13,7 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
+    from pydantic_core import CoreSchema, SchemaSerializer
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -27,13 +27,20 @@ class Model(msgspec.Struct, frozen=True):
         """Write it as JSON; an error in it as a problem (RFC 9457) that says no more than a status."""
         return to_json(self)
 
+    @property
+    def __pydantic_serializer__(self) -> SchemaSerializer:
+        """What pydantic looks for on a value of which no annotation told: in a field of type ``Any``."""
+        from hilos_async._api import pydantic
+
+        return pydantic.serializer_of(type(self))
+
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         from hilos_async._api import pydantic
 
-        return pydantic.core_schema_of(cls, handler)
+        return pydantic.core_schema_of(cls, source, handler)
 
     @classmethod
     def __get_pydantic_json_schema__(

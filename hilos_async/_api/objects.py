@@ -35,9 +35,14 @@ from hilos_async.errors import DecodeError
 if TYPE_CHECKING:
     JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
     Count = int
+    Id = UUID
+    NO_ID: UUID
 else:
     JSON = object  # msgspec has no recursive aliases; object decodes to the same plain values
     Count = int | None  # read-only numbers may come as null; __post_init__ turns that into 0
+    # No contract promises a row's id; whatever a list or a run gave has one, or is an error.
+    Id = UUID | None
+    NO_ID = None
 
 DateTime = Annotated[datetime, msgspec.Meta(tz=True)]
 T = TypeVar("T")
@@ -131,12 +136,12 @@ class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
     execution_type: ExecutionType | None = None
 
     def __post_init__(self) -> None:
-        _nulls_to_zero(self)
+        nulls_to_zero(self)
 
     @property
     def average_completion(self) -> timedelta | None:
         """``avg_completion_time`` as a duration; ``None`` if it is not in the API's notation."""
-        return _duration(self.avg_completion_time)
+        return duration(self.avg_completion_time)
 
 
 class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
@@ -177,7 +182,7 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     inbound_start_message_match_exact: bool | None = None
 
     def __post_init__(self) -> None:
-        _nulls_to_zero(self)
+        nulls_to_zero(self)
 
     @property
     def is_terminal(self) -> bool:
@@ -187,7 +192,7 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
     @property
     def average_completion(self) -> timedelta | None:
         """``avg_completion_time`` as a duration; ``None`` if it is not in the API's notation."""
-        return _duration(self.avg_completion_time)
+        return duration(self.avg_completion_time)
 
     @property
     def completion_rate(self) -> float | None:
@@ -222,7 +227,7 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
         Fields the contracts do not know are ignored. Raises ``DecodeError`` with the JSON ``path``
         of the first thing that does not fit.
         """
-        execution: Self = decode(document, _decoder_of(cls))
+        execution: Self = decode(document, decoder_of(cls))
         return execution
 
     def to_json(self) -> bytes:
@@ -256,7 +261,8 @@ def decode(document: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 @lru_cache(maxsize=8)
-def _decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
+def decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
+    """The decoder of a Struct, made once."""
     return msgspec.json.Decoder(cls)
 
 
@@ -264,14 +270,16 @@ _COUNTS = ("num_contacts", "completed", "running", "failed", "expired", "cancele
 _counts = attrgetter(*_COUNTS)
 
 
-def _nulls_to_zero(counted: FlowExecution | FlowVersion) -> None:
+def nulls_to_zero(counted: Model) -> None:
+    """Turn the counters that came as null into 0, in a Struct that has them all."""
     if None in _counts(counted):
         for name in _COUNTS:
             if getattr(counted, name) is None:
                 msgspec.structs.force_setattr(counted, name, 0)
 
 
-def _duration(text: str | None) -> timedelta | None:
+def duration(text: str | None) -> timedelta | None:
+    """What a text in the API's notation of durations says; ``None`` for any other."""
     found = _DURATION.fullmatch(text) if text else None
     if found is None:
         return None

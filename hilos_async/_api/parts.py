@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 
 _KEPT: Final = 512  # parts of a kind
+_UNREAD: Final = object()
 _LONGEST: Final = 16_384  # bytes of one that is kept: a usual one has 200 to 2,000
 
 
@@ -41,17 +42,17 @@ class Part(Generic[T]):
             return found
         fields = msgspec.structs.asdict(found)
         for name, part in self._parts:
-            fields[name] = part.recall(fields[name])
+            raw = bytes(fields[name])
+            known = part.known.get(raw, _UNREAD)
+            fields[name] = part.recall(raw) if known is _UNREAD else known
         return self._make(**fields)
 
-    def recall(self, raw: msgspec.Raw) -> T:
+    def recall(self, document: bytes) -> T:
         """The part that has been read from these bytes before, or now."""
-        document = bytes(raw)
-        part = self.known.get(document)
-        if part is None:
-            part = self.read(document)
-            if len(document) > _LONGEST:
-                return part
+        if document in self.known:
+            return self.known[document]
+        part = self.read(document)
+        if len(document) <= _LONGEST:
             if len(self.known) >= _KEPT:
                 self.known.clear()
             self.known[document] = part

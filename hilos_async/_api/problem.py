@@ -15,6 +15,7 @@ from hilos_async.errors import (
     HilosError,
     InvalidIdError,
     NotFoundError,
+    OutcomeUnknownError,
     RateLimitError,
     ServerError,
     SessionClosedError,
@@ -86,9 +87,14 @@ _PROBLEMS: Final = (
     (
         InvalidIdError,
         400,
-        "This is no execution id; one looks like a1b2c3d4-0000-4000-8000-1234567890ab.",
+        "This is no id; one looks like a1b2c3d4-0000-4000-8000-1234567890ab.",
     ),
-    (NotFoundError, 404, "There is no such flow execution."),
+    (NotFoundError, 404, "Hilos has nothing under this id."),
+    (
+        OutcomeUnknownError,
+        502,
+        "A campaign may have started all the same. Look before you start it again.",
+    ),
     ((DeadlineExceededError, AttemptTimeoutError), 504, "Hilos did not answer in time."),
 )
 

@@ -46,6 +46,7 @@ _ERRORS: Final[dict[int, type[StatusError]]] = {
     429: RateLimitError,
 }
 _ADVICE: Final = {
+    400: "the API refused what was sent; the error's body says which field and why",
     401: "the API refused the key; is it this account's, and is the base URL the key's own?",
     403: "the key may not do this",
     404: "no such {noun} in this account; is the id right?",

@@ -83,6 +83,68 @@ class FlowExecutionStatus(OpenEnum):
 _TERMINAL = frozenset({FlowExecutionStatus.COMPLETED, FlowExecutionStatus.CANCELED})
 
 
+class FlowExecutionContactStatus(OpenEnum):
+    """How far a campaign has got with one contact; ``PAUSED`` is the native deployment's only."""
+
+    READY = "READY"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    FAILED = "FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it is over for the contact: completed, canceled, expired or failed."""
+        return self in _OVER_FOR_A_CONTACT
+
+
+_OVER_FOR_A_CONTACT = (
+    FlowExecutionContactStatus.COMPLETED,
+    FlowExecutionContactStatus.CANCELED,
+    FlowExecutionContactStatus.EXPIRED,
+    FlowExecutionContactStatus.FAILED,
+)
+
+
+class StepStatus(OpenEnum):
+    """How far one step of a flow has got with a contact (native deployment only)."""
+
+    WAITING_TO_START = "WAITING_TO_START"
+    NOT_EXECUTED = "NOT_EXECUTED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+
+
+class MessageStatus(OpenEnum):
+    """How far a message has got (native deployment only)."""
+
+    NEW = "new"
+    RETRY = "retry"
+    ACCEPTED = "accepted"
+    SENDING = "sending"
+    SENT = "sent"
+    RECEIVING = "receiving"
+    RECEIVED = "received"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    READ = "read"
+    DELETED = "deleted"
+
+
+class ExecutionSource(OpenEnum):
+    """What an execution was ordered from."""
+
+    HUBSPOT = "HUBSPOT"
+    API = "API"
+    FRONTEND = "FRONTEND"
+
+
 class ExecuteFor(OpenEnum):
     """How the contacts of a campaign were chosen."""
 

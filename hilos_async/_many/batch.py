@@ -9,6 +9,7 @@ from uuid import UUID
 
 from hilos_async import _checks
 from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
+from hilos_async._api.contacts import ExecutionContact
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
 from hilos_async._many.summary import Summary, summarize, summarize_by_flow
@@ -143,6 +144,22 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
         return summarize_by_flow(self.executions.values(), tz)
 
 
+class ContactBatch(Batch[ExecutionContact], Model, frozen=True):
+    """What became of each id: a contact of an execution or an error, each in the order of the ids.
+
+    ``len()`` counts the ids, the truth value says whether every one of them was fetched.
+    ``batch[id]``, ``batch.get(id)`` and ``id in batch`` take an id in any spelling.
+    """
+
+    contacts: dict[UUID, ExecutionContact]
+    errors: dict[UUID | str, HilosError]
+
+    @property
+    def results(self) -> dict[UUID, ExecutionContact]:
+        """The contacts, under the name that all batches have."""
+        return self.contacts
+
+
 class Gathering(Generic[T]):
     """What a batch collects while its lookups run: the sink of its fan-out."""
 
@@ -157,22 +174,25 @@ class Gathering(Generic[T]):
         self._count = count  # of ids, repeated ones included
         self._clock = clock
         self._on_progress = on_progress
-        # None: being asked. The place is taken when the id is read: that is the order of the input.
-        self._slots: dict[UUID | str, T | HilosError | None] = {}
+        self._keys: list[UUID | str] = []  # in the order of the input: as they were read
+        # None: being asked. By the number of the id: the hash of a UUID is Python code.
+        self._slots: dict[int | str, T | HilosError | None] = {}
         self._started = clock()
         self._done = self._failed = self._repeated = 0
 
     def accept(self, key: UUID | str) -> bool:
         """Take the id's place; ``False`` if it has one."""
-        if key in self._slots:
+        number = key if isinstance(key, str) else key.int
+        if number in self._slots:
             self._repeated += 1
             return False
-        self._slots[key] = None
+        self._slots[number] = None
+        self._keys.append(key)
         return True
 
     def deliver(self, key: UUID | str, outcome: T | HilosError) -> None:
         """Keep what became of an id and tell how far the batch is."""
-        self._slots[key] = outcome
+        self._slots[key if isinstance(key, str) else key.int] = outcome
         self._done += 1
         self._failed += isinstance(outcome, HilosError)
         if self._on_progress is not None:
@@ -192,7 +212,7 @@ class Gathering(Generic[T]):
         """
         results: dict[UUID, T] = {}
         errors: dict[UUID | str, HilosError] = {}
-        for key, outcome in self._slots.items():
+        for key, outcome in zip(self._keys, self._slots.values(), strict=True):
             if isinstance(outcome, HilosError):
                 errors[key] = outcome
             elif outcome is not None and isinstance(key, UUID):

@@ -1,6 +1,6 @@
 """Many lookups at once: K workers between one source of ids and one sink of outcomes.
 
-At most K tasks live, and one for an async source, however long the input is.
+At most K tasks live, and two for a source that is no collection, however long the input is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from hilos_async import _checks
+from hilos_async._many.source import END, Source
 from hilos_async._many.tasks import tasks
 from hilos_async.errors import AuthenticationError, HilosError, InvalidIdError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from hilos_async._many.source import Source
     from hilos_async._wire.call import Caller
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class FanOut(Generic[T]):
             timer = asyncio.get_running_loop().call_later(left, source.stop)
         try:
             async with tasks() as start:
-                if source.is_async:
+                if source.has_reader:
                     start(source.run)
                 working = min(workers, self.count or workers)
                 for _ in range(working):
@@ -106,15 +106,14 @@ class FanOut(Generic[T]):
             raise self._refused
 
     async def _work(self) -> None:
-        room = self._sink.room
+        source, room = self.source, self._sink.room
         while self._refused is None:
             if next(self._reads) % _WITHOUT_PAUSE == 0:
                 await asyncio.sleep(0)
             if room is not None:
                 await room.acquire()
-            try:
-                given = await self.source.next()
-            except StopAsyncIteration:
+            given = await source.next() if source.has_reader else source.take()
+            if given is END:
                 return
             if not await self._settle(given) and room is not None:
                 room.release()

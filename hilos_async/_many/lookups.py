@@ -95,7 +95,7 @@ class Lookups(Generic[T]):
     ) -> None:
         self._client = client
         self._bounds = client.bounds
-        self._reader = client.reader(endpoint)
+        self.reader = client.reader(endpoint)
         self._prefix = f"{endpoint.name}/"
         # Those under way. By the number of the id: the hash of a UUID is Python code.
         self._leading: dict[int, Call[T]] = {}
@@ -126,7 +126,7 @@ class Lookups(Generic[T]):
     ) -> T:
         client = self._client
         assert client.telemetry is not None
-        operation = self._reader.endpoint.operation
+        operation = self.reader.endpoint.operation
         about = {f"hilos.{operation.removeprefix('get_')}.id": str(id), "hilos.source": "kept"}
         with client.telemetry.lookup(client.counts, operation, about) as tally:
             return await self._one(caller, timeout, fresh, id, tally)
@@ -147,7 +147,7 @@ class Lookups(Generic[T]):
             answer = self._answers.find(id, fresh, started)
             if answer is not None:
                 return answer
-        call = Call(self._reader, self.path(id), id, caller, self._bounds, started, timeout)
+        call = Call(self.reader, self.path(id), id, caller, self._bounds, started, timeout)
         call.tally = tally
         while (leading := self._leading.get(id.int)) is not None:
             outcome = await self._follow(leading, call)

@@ -1,14 +1,14 @@
 """The ids that a caller gives, read one at a time.
 
-An async source is read by one task of its own. So a generator finds what it finds in a plain
-``async for``: one context, one task, its own timers and its own cancellation.
+A collection is read where an id is wanted. Everything else, such as a generator, is read by one task of
+its own. So a generator finds what it finds in a plain ``async for``: one context, one task, its own
+timers and its own cancellation.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sized
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     Ids = Iterable[UUID | str] | AsyncIterable[UUID | str]
 
 
-class _End(Enum):
+class End(Enum):
+    """The end of a source."""
+
     END = 0
 
 
-_END: Final = _End.END  # not None: that may stand in a list of ids, and is an invalid one
+END: Final = End.END  # not None: that may stand in a list of ids, and is an invalid one
 
 
 class Source:
     """Ids as they are read. ``count`` is how many there are, ``None`` if that is unknown.
 
-    Raises ``TypeError`` for what is no iterable of ids.
+    ``has_reader``: ``run`` has to run, and ``next`` gives what it reads; otherwise ``take`` gives each
+    id. ``is_async``: it may keep a reader waiting. Raises ``TypeError`` for what is no iterable of ids.
     """
 
     def __init__(self, ids: Ids) -> None:
@@ -41,62 +44,58 @@ class Source:
                 f"[{ids!r}], or get_execution({ids!r})"
             )
         self.count: int | None = None
-        self._plain: Iterator[UUID | str] | None = None
+        self._collection: Iterator[UUID | str] | None = None
         # First, and without len(): a Django QuerySet is both, and counts by a query that blocks.
+        self.is_async = isinstance(ids, AsyncIterable)
         if isinstance(ids, AsyncIterable):
-            self._asynchronous: AsyncIterator[UUID | str] = aiter(ids)
+            self._read_from: AsyncIterator[UUID | str] = aiter(ids)
         else:
             _checks.instance("ids", ids, Iterable)
-            self.count = len(ids) if isinstance(ids, Sized) else None
-            self._plain = iter(ids)
-        # A generator that sets a context variable resets it in the context it was set in.
-        self._context = contextvars.copy_context()
+            if isinstance(ids, Sized):
+                self.count = len(ids)
+                self._collection = iter(ids)
+            else:
+                self._read_from = _each(iter(ids))
+        self.has_reader = self._collection is None
         self._wanted = asyncio.Semaphore(0)
-        self._read: asyncio.Queue[UUID | str | _End] = asyncio.Queue()
-        self._reader: asyncio.Task[object] | None = None
+        self._read: asyncio.Queue[UUID | str | End] = asyncio.Queue()
+        self._reader: asyncio.Task[None] | None = None
         self._is_stopped = False
 
-    @property
-    def is_async(self) -> bool:
-        """Whether ``run`` has to run while ``next`` is called."""
-        return self._plain is None
-
     async def run(self) -> None:
-        """Read an async source, each id when somebody waits for it, until its end or ``stop``.
+        """Read each id when somebody waits for it, until the end or ``stop``.
 
         Raises whatever the source raises, a ``CancelledError`` of its own included.
         """
-        self._reader = asyncio.current_task()
+        # A task of asyncio's, which is cancelled once: anyio's are cancelled again and again, and a
+        # generator could not wait for anything while it cleans up.
+        reader = self._reader = asyncio.create_task(self._read_on())
         try:
-            while not self._is_stopped:
-                await self._wanted.acquire()
-                try:
-                    self._read.put_nowait(await anext(self._asynchronous))
-                except StopAsyncIteration:
-                    break
+            await asyncio.wait([reader])
         except asyncio.CancelledError:
-            if not self._is_stopped:
-                raise
-        finally:
-            self._reader = None
-            self._read.put_nowait(_END)
-            await self._aclose()
+            self.stop()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([reader])
+            if not reader.cancelled():
+                reader.result()  # raises what went wrong in the cleaning up
+            raise
+        reader.result()
 
-    async def next(self) -> UUID | str:
-        """The next id as it was given; ``StopAsyncIteration`` at the end."""
-        if self._plain is not None:
-            given = self._context.run(next, self._plain, _END)
-        else:
-            self._wanted.release()
-            given = await self._read.get()
-            if given is _END:
-                self._read.put_nowait(_END)  # for whoever asks next
-        if given is _END:
-            raise StopAsyncIteration
+    def take(self) -> UUID | str | End:
+        """The next id of a collection as it was given; ``END`` at its end."""
+        assert self._collection is not None
+        return next(self._collection, END)
+
+    async def next(self) -> UUID | str | End:
+        """The next id that ``run`` reads, as it was given; ``END`` at the end."""
+        self._wanted.release()
+        given = await self._read.get()
+        if given is END:
+            self._read.put_nowait(END)  # for whoever asks next
         return given
 
     def stop(self) -> None:
-        """Read no further: an async source is cancelled where it waits, and cleans up.
+        """Read no further: a generator is cancelled where it waits, and cleans up.
 
         What has been read is still given.
         """
@@ -106,15 +105,50 @@ class Source:
 
     async def all(self) -> list[UUID | str]:
         """All ids, read in the task that asks."""
-        if self._plain is not None:
-            return list(self._plain)
+        if self._collection is not None:
+            return list(self._collection)
         try:
-            return [given async for given in self._asynchronous]
+            return [given async for given in self._read_from]
         finally:
+            with anyio.CancelScope(shield=True):
+                await self._aclose()
+
+    async def _read_on(self) -> None:
+        try:
+            while not self._is_stopped:
+                self._read.put_nowait(await self._next_wanted())
+        except StopAsyncIteration:
+            pass
+        except asyncio.CancelledError:
+            if not self._is_stopped:
+                raise
+        finally:
+            self._reader = None  # what cleans up is not cancelled
+            self._read.put_nowait(END)
             await self._aclose()
 
+    async def _next_wanted(self) -> UUID | str:
+        try:
+            await self._wanted.acquire()
+        except asyncio.CancelledError as error:
+            # A timer of the generator's own has rung while it was not running: it hears of that now.
+            throw = getattr(self._read_from, "athrow", None)
+            if self._is_stopped or throw is None:
+                raise
+            given: UUID | str = await throw(error)
+            return given
+        return await anext(self._read_from)
+
     async def _aclose(self) -> None:
-        """Let an async generator that was not read to its end clean up."""
-        if (aclose := getattr(self._asynchronous, "aclose", None)) is not None:
-            with anyio.CancelScope(shield=True):
-                await aclose()
+        """Let a generator that was not read to its end clean up."""
+        if (aclose := getattr(self._read_from, "aclose", None)) is not None:
+            await aclose()
+
+
+async def _each(ids: Iterator[UUID | str]) -> AsyncIterator[UUID | str]:
+    try:
+        for given in ids:
+            yield given
+    finally:
+        if isinstance(ids, Generator):
+            ids.close()

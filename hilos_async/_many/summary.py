@@ -5,7 +5,8 @@ Knows counters, rates and time zones. Refuses to know where executions come from
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+import contextlib
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +25,8 @@ class SummaryRow(Model, frozen=True, kw_only=True):
     """Totals over some executions; counters count contacts, ``ended`` counts executions.
 
     ``flow_id`` and ``flow`` (its name) are ``None`` in a row over all flows. ``first_created_on`` and
-    ``last_change_on`` are in the summary's time zone, ``None`` where no execution has the date.
+    ``last_change_on`` are in the summary's time zone (but for the first and the last day that a calendar
+    has), ``None`` where no execution has the date.
     """
 
     flow_id: str | None
@@ -83,12 +85,12 @@ class Summary(Model, frozen=True):
 
 def summarize(executions: Iterable[FlowExecution], tz: tzinfo | str) -> Summary:
     """One row over all executions."""
-    return Summary((_row(list(executions), _zone(tz), None, None),))
+    return Summary((_row(list(executions), zone_of(tz), None, None),))
 
 
 def summarize_by_flow(executions: Iterable[FlowExecution], tz: tzinfo | str) -> Summary:
     """One row for each flow, those with the most contacts first."""
-    zone = _zone(tz)
+    zone = zone_of(tz)
     flows: dict[str, list[FlowExecution]] = {}
     for execution in executions:
         flows.setdefault(execution.flow.id, []).append(execution)
@@ -96,15 +98,27 @@ def summarize_by_flow(executions: Iterable[FlowExecution], tz: tzinfo | str) -> 
     return Summary(tuple(sorted(rows, key=lambda row: -row.contacts)))
 
 
-def _zone(tz: tzinfo | str) -> tzinfo:
+def zone_of(tz: tzinfo | str) -> tzinfo:
+    """The time zone, or that of the name; ``ValueError`` for a name of none."""
     if isinstance(tz, tzinfo):
         return tz
+    if tz == "UTC":
+        return UTC  # also where the system has no database of time zones
+    if not isinstance(tz, str):
+        raise TypeError(f"tz must be a time zone or the name of one, not {type(tz).__name__}")
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here: it reads files when imported
 
     try:
         return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # "America" is a directory there
         raise ValueError(f"tz={tz!r} is no time zone; one is 'America/Mexico_City'") from error
+
+
+def in_zone(moment: datetime, zone: tzinfo) -> datetime:
+    """The moment in the zone; as it is, where the zone would need a year before 1 or after 9999."""
+    with contextlib.suppress(OverflowError, ValueError):
+        return moment.astimezone(zone)
+    return moment
 
 
 def _row(
@@ -123,6 +137,6 @@ def _row(
         failed=sum(e.failed for e in executions),
         expired=sum(e.expired for e in executions),
         canceled=sum(e.canceled for e in executions),
-        first_created_on=min(created).astimezone(zone) if created else None,
-        last_change_on=max(changed).astimezone(zone) if changed else None,
+        first_created_on=in_zone(min(created), zone) if created else None,
+        last_change_on=in_zone(max(changed), zone) if changed else None,
     )

@@ -190,8 +190,7 @@ class Watch:
     def _seen(self, id: UUID, watched: _Watched, after: FlowExecution) -> Change | None:
         before, watched.last = watched.last, after
         was_failing, watched.failing = watched.failing, False
-        ended = self._until(after)
-        _checks.ignored("until", ended)
+        ended = _checks.truth("until", self._until(after))
         if after == before and not (ended or was_failing):
             watched.wait = min(LATEST, watched.wait * _SLOWER)
             return None

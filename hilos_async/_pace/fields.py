@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT: Final = 1e10  # seconds; finite, since JSON for Redis knows no infinity
 _EPOCH: Final = 1_000_000_000  # a reset of 30 years of seconds is a point in time
-_DELTA_SECONDS = re.compile(r"\d+", re.ASCII)
+_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_ONE_OF_SEVERAL = re.compile(r"[A-Za-z]+,[^,]*|[^,]+")  # a date has a comma after its day
+_NEAR: Final = 604_800  # seconds, a week: a number that is about now is a point in time
 # DRF says it in words too, and the words survive proxies that drop the header.
 _DRF_WAIT = re.compile(r"available in (\d+) second", re.ASCII)
 
@@ -24,19 +27,31 @@ def retry_after(
 ) -> float | None:
     """The seconds that a reply asks to wait, more than 0 and finite; ``None`` if it does not say.
 
-    Reads ``Retry-After`` as seconds or as a date (RFC 9110 section 10.2.3), a date against the
-    reply's own ``Date`` so that a wrong local clock does not matter, and DRF's throttling text.
+    Reads ``Retry-After`` as seconds or as a date (RFC 9110 section 10.2.3), and what servers write
+    beside that: a fraction, which is rounded up, an epoch, and several values, of which the longest
+    counts. A moment is measured against the reply's own ``Date``, so that a wrong local clock does not
+    matter. Also reads DRF's throttling text.
     """
-    value = headers.get("retry-after", "").strip()
-    if _DELTA_SECONDS.fullmatch(value):
-        return min(float(value), _LONGEST_WAIT) or None
+    here = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
+    waits = [
+        _wait(value, here) for value in _ONE_OF_SEVERAL.findall(headers.get("retry-after", ""))
+    ]
+    known = [wait for wait in waits if wait is not None]
+    if not known and (said := _DRF_WAIT.search(detail)):
+        known = [float(said.group(1))]
+    longest = min(max(known, default=0.0), _LONGEST_WAIT)
+    return longest if longest > 0 else None
+
+
+def _wait(value: str, here: datetime) -> float | None:
+    """The seconds from ``here`` that one value asks to wait; ``None`` if it says nothing."""
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        seconds = min(float(value), _LONGEST_WAIT)
+        ahead = seconds - here.timestamp()
+        return float(math.ceil(ahead if abs(ahead) < _NEAR else seconds))
     date = _http_date(value)
-    if date is not None:
-        here = _http_date(headers.get("date", "")) or now or datetime.now(UTC)
-        wait = (date - here).total_seconds()
-        return wait if wait > 0 else None
-    said = _DRF_WAIT.search(detail)
-    return (min(float(said.group(1)), _LONGEST_WAIT) or None) if said else None
+    return None if date is None else (date - here).total_seconds()
 
 
 def _http_date(value: str) -> datetime | None:

@@ -10,13 +10,16 @@ import hashlib
 import ipaddress
 import os
 import re
-from typing import Final
+from typing import Final, Literal, get_args
 
 from yarl import URL
 
 NATIVE_URL: Final = "https://api.hilos.io/api"
 ACTIVECAMPAIGN_URL: Final = "https://{account}.api-us1.com/api/3/channel/whatsapp"
 _ACTIVECAMPAIGN_HOST: Final = ".api-us1.com"
+_ACTIVECAMPAIGN_PATH: Final = "/api/3/channel/whatsapp"
+
+Deployment = Literal["activecampaign", "native"]
 
 _WHERE_KEYS_ARE = (
     "make one on the app's page dev/api-keys and pass it as token= or set HILOS_API_KEY"
@@ -134,3 +137,14 @@ def scope(url: URL, key: Secret) -> str:
 def is_activecampaign(url: URL) -> bool:
     """Whether the host is one of ActiveCampaign's, whose limit is documented."""
     return (url.host or "").endswith(_ACTIVECAMPAIGN_HOST)
+
+
+def deployment_of(url: URL, given: Deployment | None) -> Deployment | None:
+    """Which of the API's two deployments a URL leads to; ``None`` if neither it nor anybody says."""
+    if given is not None and given not in get_args(Deployment):
+        raise ValueError(f"deployment={given!r} is none; it is 'activecampaign' or 'native'")
+    if given is not None:
+        return given
+    if is_activecampaign(url) or url.path.endswith(_ACTIVECAMPAIGN_PATH):
+        return "activecampaign"
+    return "native" if url.host == URL(NATIVE_URL).host else None

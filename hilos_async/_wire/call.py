@@ -10,6 +10,7 @@ from hilos_async.errors import DeadlineExceededError, HilosError
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from hilos_async._api.replies import Reader
@@ -47,7 +48,7 @@ SINGLE = Caller(is_batch=False)
 class Sending:
     """What is sent where it is more than a GET of a path."""
 
-    __slots__ = ("body", "has_begun", "keeps_reply", "method", "query", "reply")
+    __slots__ = ("begun_at", "body", "keeps_reply", "method", "query", "reply")
 
     def __init__(
         self,
@@ -60,9 +61,14 @@ class Sending:
         self.method = method
         self.query = query
         self.body = body
-        self.has_begun = False  # a byte of the body may have left
+        self.begun_at: datetime | None = None  # since then, a byte of the body may have left
         self.keeps_reply = keeps_reply
         self.reply: tuple[int, Mapping[str, str], bytes] | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again: what only reads, and what cannot have arrived."""
+        return self.body is None or self.begun_at is None
 
 
 class Call(Generic[T]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 
-from hilos_async import _log
+from hilos_async import _checks, _log
 from hilos_async._api.replies import Reader
 from hilos_async._version import __version__
 from hilos_async._wire import address
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from hilos_async._api.endpoints import Endpoint
     from hilos_async._pace.pacer import Pacer, RateLimit
+    from hilos_async._wire.address import Deployment
     from hilos_async._wire.call import Caller, Sending
     from hilos_async._wire.options import Bounds, Options
     from hilos_async._wire.telemetry import Batched, Telemetry
@@ -52,6 +53,7 @@ class Client:
         base_url: str | None,
         auth_header: str,
         allow_http: bool,
+        deployment: Deployment | None,
         bounds: Bounds,
         pace: RateLimit | Pacer | Literal["learn", "machine", "off"] | None,
         session: aiohttp.ClientSession | None,
@@ -61,9 +63,11 @@ class Client:
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         _log.obey_environment()
+        _checks.instance("allow_http", allow_http, bool)
         key = address.api_key(token)
         url = address.resolve_base_url(account, base_url, allow_http)
         check_connections(session, proxy, ssl, trust_env, trace_configs)
+        self.deployment = address.deployment_of(url, deployment)
         self.bounds = bounds
         self.clock = time.monotonic
         self._pacer = pacer_for(pace, url)

@@ -180,6 +180,6 @@ def _obeyed(quota: Quota, bounds: Bounds) -> Quota:
 
 def _again(call: Call[T], error: BaseException) -> bool:
     """Whether to ask again; a run only where no byte of it can have left."""
-    if call.sending is not None and call.sending.body is not None and call.sending.has_begun:
+    if call.sending is not None and not call.sending.is_repeatable:
         return False
     return call.bounds.retry.again(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ _UNKNOWN_HOST: Final = frozenset(
     for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL")
     if (code := getattr(socket, name, None)) is not None
 )
+CREDENTIALS: Final = re.compile(r"//[^/\s]+@")  # of a proxy's URL
 _ARES_UNKNOWN_HOST: Final = frozenset({1, 4})
 
 
@@ -27,6 +29,7 @@ def transport_error(
 ) -> TransportError:
     """The error of a request that got no usable reply. A server may echo the key: it is cut out."""
     words = str(error).replace(key, "***") or type(error).__name__
+    words = CREDENTIALS.sub("//***@", words)
     what = f"no usable reply to {path} from {origin}: {words}"
     if isinstance(
         error, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)

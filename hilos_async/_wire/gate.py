@@ -1,8 +1,7 @@
 """Who sends next: the queue of a session in front of its pacer.
 
-Knows who waits, how many requests are under way, and when the pacer lets one out; a sleeping task
-holds no slot. Refuses to know HTTP and what a limit is. Everything that waits in a lookup waits
-here, so that closing the session or ending a batch reaches it at once.
+Every call that waits, waits here: for its turn, for a slot, or for the end of its back-off. So closing
+the session, or ending a batch, reaches all of them at once. A task that sleeps holds no slot.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 _DEAD_AFTER: Final = 10  # failures in a row, with no success between them
 _TIMER: Final = 0.0005  # seconds; a loop sleeps a millisecond or not at all
-# Seconds; an older slot that a cancelled leader left is lost: two would go at once.
+# Seconds. A leader that was cancelled leaves its slot to the next one. If the slot is older than this,
+# the next one reserves a new slot: the pacer has counted on, and two requests would leave together.
 _STALE: Final = 0.05
 _BATCH_TURN: Final = 10  # while both wait, every so many turns is a batch's
 
@@ -53,11 +53,11 @@ class Stats(Model, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Lets requests out one after another, in the pacer's slots and the order of their class.
+    """Lets requests out one after another, each in a slot of the pacer.
 
-    One task at a time leads: it reserves a slot and sleeps until it. Single lookups go before those
-    of a batch, retries to the front of their class. After a pause one request goes first, and the
-    others wait for what it finds.
+    One task at a time leads: it reserves a slot, sleeps until the slot's time, and sends. Single calls
+    go before those of a batch. A call that is sent again goes to the front of its class. After a pause
+    one request, the probe, goes first, and the others wait for its reply.
     """
 
     def __init__(self, pacer: Pacer, max_concurrency: int, *, clock: Callable[[], float]) -> None:
@@ -70,8 +70,8 @@ class Gate:
         self._singles: deque[asyncio.Future[None]] = deque()
         self._batches: deque[asyncio.Future[None]] = deque()
         self._turns = 0
-        self._passed = 0  # times a batch's leader has stepped aside since a batch was served
-        self._entitled = False  # it is a batch's turn: its leader steps aside for no single one
+        self._passed = 0  # how often a batch's leader stepped aside since a batch's call was sent
+        self._entitled = False  # it is the turn of a batch: its leader does not step aside
         self._leading = False
         self._slot: float | None = None  # reserved, and not used yet
         self.silence = Silence()
@@ -79,7 +79,7 @@ class Gate:
         self._dead_until = 0.0
         self._probe_next = False
         self._probe: Call[Any] | None = None
-        self._told_pause = False  # of the pause that holds, until a request leaves after it
+        self._told_pause = False  # this pause has been logged
         self._closed: Callable[[], HilosError] | None = None
         self.closing: set[Callable[[], None]] = set()  # called when the session closes
 

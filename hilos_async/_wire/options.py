@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict
 
 import aiohttp
 from yarl import URL
@@ -20,9 +21,6 @@ from hilos_async._pace.learning import LearningPacer
 from hilos_async._pace.pacer import Pacer, RateLimit
 from hilos_async._wire import address
 from hilos_async._wire.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # ActiveCampaign documents 5 requests per second for an account, all its integrations together.
 _ACTIVECAMPAIGN_LIMIT: Final = RateLimit(5)
@@ -87,10 +85,13 @@ def pacer_for(
 
 
 def check_connections(
-    session: object, proxy: object, ssl: object, trust_env: bool, trace_configs: Sequence[object]
+    session: object, proxy: object, ssl: object, trust_env: object, trace_configs: object
 ) -> None:
     """Refuse what aiohttp would only refuse, or misread, once a request is sent."""
     _check_proxy(proxy)
+    _checks.instance("trust_env", trust_env, bool)
+    _checks.instance("trace_configs", trace_configs, Sequence)
+    assert isinstance(trace_configs, Sequence)
     if ssl is not None and not isinstance(ssl, (bool, SSLContext, aiohttp.Fingerprint)):
         raise TypeError(
             f"ssl must be an ssl.SSLContext, False or an aiohttp.Fingerprint, not {type(ssl).__name__}"
@@ -109,6 +110,11 @@ def check_connections(
         raise ValueError(
             "the aiohttp session has auth=, which would take the place of the API key: give one "
             "without it"
+        )
+    if session.trust_env and "Authorization" in session.headers:
+        raise ValueError(
+            "the aiohttp session has trust_env and an Authorization header of its own: aiohttp fails "
+            "over the two where a netrc file names the host; give one without the one or the other"
         )
 
 

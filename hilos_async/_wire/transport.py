@@ -11,6 +11,7 @@ import io
 import os
 import time
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,7 +20,12 @@ from aiohttp.payload import BytesIOPayload
 from yarl import URL
 
 from hilos_async._wire.deadlines import Deadlines
-from hilos_async._wire.failures import broke_before_reply, transport_error, without_frames
+from hilos_async._wire.failures import (
+    CREDENTIALS,
+    broke_before_reply,
+    transport_error,
+    without_frames,
+)
 from hilos_async._wire.unpack import unpacker
 from hilos_async.errors import AttemptTimeoutError, ResponseTooLargeError, SessionClosedError
 
@@ -69,7 +75,7 @@ class _Body(BytesIOPayload):
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
     ) -> None:
-        self._sending.has_begun = True
+        self._sending.begun_at = datetime.now(UTC)
         await super().write_with_length(writer, content_length)
 
 
@@ -147,13 +153,16 @@ class Transport:
             raise self.closed_error()
         return self._session
 
-    def _open_for(self, sending: Sending, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
-        """The aiohttp session for a request that must not be sent twice.
+    def _open_for(self, call: Call[Any], session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        """The aiohttp session for a request that is more than a plain GET.
 
-        A kept connection may be closed already, and whether the request arrived would be unknown: it
-        gets a new one. A given session decides about its connections itself.
+        One that must not be sent twice, and one that has just met a closed connection, gets a new
+        connection: a kept one may be closed as well, and whether the request arrived would be unknown. A
+        given session decides about its connections itself.
         """
-        if sending.method == "GET" or self._given is not None:
+        must_be_new = call.is_stale or call.method != "GET"
+        call.is_stale = False
+        if not must_be_new or self._given is not None:
             return session
         if self._fresh is None:
             self._fresh = self._new_session(_Connector(limit=0, force_close=True))
@@ -162,10 +171,14 @@ class Transport:
     def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         if self._trust_env and self._ask["proxy"] is None:
             self._ask["proxy"] = _environment_proxy(self.base_url)
+        # aiohttp sends a session's own headers to a proxy too, and the key among them as its password.
+        is_direct = self._ask["proxy"] is None
+        if not is_direct:
+            self._ask["headers"] = self._headers
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,  # merged once, not for each request
+            headers=self._headers if is_direct else None,  # merged once, not for each request
             trust_env=False,  # it would send a password of the netrc file along, or fail over it
             trace_configs=self._trace_configs,
         )
@@ -193,8 +206,8 @@ class Transport:
         session = self._session
         if session is None or self.closed or self._given is not None:  # which others may close
             session = self.open()
-        if call.sending is not None:
-            session = self._open_for(call.sending, session)
+        if call.sending is not None or call.is_stale:
+            session = self._open_for(call, session)
         response: aiohttp.ClientResponse | None = None
         body = b""
         try:
@@ -234,7 +247,7 @@ class Transport:
         self._has_answered = True
         if 200 <= response.status < 300:
             return response.status, response.headers, body
-        return response.status, self._plain(response.headers), self.without_key(body)
+        return response.status, self.plain(response.headers), self.without_key(body)
 
     async def _send(
         self, session: aiohttp.ClientSession, path: str, sending: Sending
@@ -249,8 +262,8 @@ class Transport:
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send a request of ours on a given session: with our key, and asked once."""
-        if self._given is None or "Authorization" not in self._given.headers:
-            request.headers.pop("Authorization", None)  # out of a netrc file, with trust_env
+        if self._given is not None and self._given.trust_env:
+            request.headers.pop("Authorization", None)  # out of a netrc file
         request.headers.update(self._headers)
         try:
             return await handler(request)
@@ -272,7 +285,7 @@ class Transport:
         call.is_stale = not has_begun and self._was_kept(error, call.sent)
         return transport_error(error, call.path, self.base_url.origin(), self._key)
 
-    def _plain(self, headers: Mapping[str, str]) -> dict[str, str]:
+    def plain(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers with lower-case names, fields that came twice joined, and no key in them."""
         plain: dict[str, str] = {}
         for name, value in headers.items():
@@ -298,8 +311,10 @@ class Transport:
         return body.replace(self._key.encode(), b"***")
 
     def _without_key(self, error: aiohttp.ClientError | OSError) -> BaseException | None:
-        # A server that echoes the request as garbage puts the key into aiohttp's message.
-        return None if self._key in f"{error} {error!r}" else without_frames(error)
+        # A server that echoes the request as garbage puts the key into aiohttp's message, and a proxy
+        # that refuses its password has it in its URL.
+        told = f"{error} {error!r}"
+        return None if self._key in told or CREDENTIALS.search(told) else without_frames(error)
 
     async def aclose(self) -> None:
         """End the attempts under way and close the aiohttp session, unless it was given."""

@@ -7,34 +7,79 @@ broken pipe without a word. Refuses to know what a command does and how a table 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import TYPE_CHECKING, Protocol
 
 from hilos_async._version import __version__
-from hilos_async.cli import _check, _connection, _demo, _export, _gather, _get, _pace, _show, _watch
+from hilos_async.cli import (
+    _check,
+    _connection,
+    _contacts,
+    _demo,
+    _export,
+    _gather,
+    _get,
+    _list,
+    _pace,
+    _run_flow,
+    _show,
+    _watch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
 
-_EPILOG = """\
-environment:
-  HILOS_API_KEY    the API key (or HILOS_API_TOKEN); there is no option for it
-  HILOS_BASE_URL   what every request begins with; --base-url and --account win
-  HILOS_ACCOUNT    an ActiveCampaign account's name, if none of these is given
+_DESCRIPTION = "Flow executions of the Hilos WhatsApp platform: start, list, look up, export."
+_ENVIRONMENT = (
+    ("HILOS_API_KEY", "the API key (or HILOS_API_TOKEN); there is no option for it"),
+    ("HILOS_BASE_URL", "what every request begins with; --base-url and --account win"),
+    ("HILOS_ACCOUNT", "an ActiveCampaign account's name, if none of these is given"),
+    (
+        "HTTPS_PROXY",
+        "the proxy to ask through; NO_PROXY lists the hosts to ask without one (this machine always is)",
+    ),
+)
+_EXIT_CODES = (
+    ("0", "all is well"),
+    ("1", "some lookups failed, time was up, or the output could not be written"),
+    (
+        "2",
+        (
+            "wrong usage or configuration: a missing key, a bad id, a bad URL, a file of ids that is "
+            "empty or cannot be read; nothing was sent"
+        ),
+    ),
+    ("3", "the key was refused"),
+    ("4", "the API could not be reached, or did not answer sensibly"),
+    ("5", "a campaign may have started all the same: look before you start it again"),
+    ("130", "Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)"),
+    ("141", "whoever read the output is gone, as in `hilos get ... | head -1`"),
+)
 
-exit codes:
-  0    all is well
-  1    some lookups failed, time was up, or the output could not be written
-  2    wrong usage or configuration: a missing key, a bad id, a bad URL, a
-       file of ids that is empty or cannot be read; nothing was sent
-  3    the key was refused
-  4    the API could not be reached, or did not answer sensibly
-  130  Ctrl-C (but it is how `hilos demo --serve` ends: 0 there)
-  141  whoever read the output is gone, as in `hilos get ... | head -1`
 
-Data goes to standard output; progress and messages go to standard error.
-"""
+def _epilog() -> str:
+    """What the help ends with, as wide as argparse makes the rest."""
+    width = _show.width() - 2
+
+    def listed(title: str, entries: Sequence[tuple[str, str]]) -> str:
+        indent = 4 + max(len(term) for term, _ in entries)
+        filled = (
+            textwrap.fill(
+                text,
+                width,
+                initial_indent=f"  {term}".ljust(indent),
+                subsequent_indent=" " * indent,
+                break_on_hyphens=False,
+            )
+            for term, text in entries
+        )
+        return f"{title}:\n" + "\n".join(filled)
+
+    streams = "Data goes to standard output; progress and messages go to standard error."
+    lists = (listed("environment", _ENVIRONMENT), listed("exit codes", _EXIT_CODES))
+    return "\n\n".join((*lists, textwrap.fill(streams, width)))
 
 
 class _Command(Protocol):
@@ -51,12 +96,13 @@ class _Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code, as ``hilos --help`` lists them."""
     try:
-        _show.prepare()
-        return _run(_parser(), argv)
-    except _show.CommandError as error:
-        if error.message:
-            _show.message(error.message)
-        return error.code
+        try:
+            _show.prepare()
+            return _run(_parser(), argv)
+        except _show.CommandError as error:
+            if error.message:
+                _show.message(error.message)
+            return error.code
     except KeyboardInterrupt:
         _show.end_line()
         return _show.INTERRUPTED
@@ -75,8 +121,8 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hilos",
-        description="Flow executions of the Hilos WhatsApp platform: look them up, a few or many.",
-        epilog=_EPILOG,
+        description=textwrap.fill(_DESCRIPTION, _show.width() - 2),
+        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -101,6 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     add(_check, "check")
     add(_gather, "gather")
     add(_watch, "watch")
+    add(_list, "list")
+    add(_contacts, "contacts")
+    add(_run_flow, "run")
     add(_export, "export")
     add(_pace, "pace", asks=False)
     return parser

@@ -6,12 +6,11 @@ exist, so the answer of an API that is well is a 404 in the API's own words.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from hilos_async._wire.retry import RetryPolicy
-from hilos_async.cli import _meter, _show
+from hilos_async.cli import _interrupt, _meter, _show
 from hilos_async.cli._connection import Connection, connect
 from hilos_async.cli._show import REFUSED, UNREACHABLE
 from hilos_async.errors import (
@@ -48,7 +47,9 @@ def run(options: argparse.Namespace) -> int:
     connection = connect(options, retry=RetryPolicy(attempts=2), attempt_timeout=10.0)
     _show.paragraph("URL  ", f"{connection.url} (from {connection.url_from})")
     _show.paragraph("key  ", f"from {connection.key_from}")
-    error = asyncio.run(_ask(connection.session, options.timeout or _TIMEOUT))
+    if connection.proxy is not None:
+        _show.paragraph("via  ", connection.proxy.shown)
+    error = _interrupt.run(_ask(connection.session, options.timeout or _TIMEOUT))
     code, words = verdict(error, connection)
     _show.paragraph("bad  " if code else "good ", words)
     return code
@@ -69,6 +70,9 @@ def verdict(error: HilosError | None, connection: Connection) -> tuple[int, str]
     if isinstance(error, DeadlineExceededError) and isinstance(error.__cause__, HilosError):
         error = error.__cause__
     is_it_right = f"Is the URL (from {connection.url_from}) right"
+    online = "this machine online"
+    if connection.proxy is not None and connection.proxy.url is not None:
+        online = f"the proxy (from {connection.proxy.named_by})"
     match error:
         case None:
             return 0, "The API is there and takes the key."
@@ -100,7 +104,7 @@ def verdict(error: HilosError | None, connection: Connection) -> tuple[int, str]
             return UNREACHABLE, f"A server is there, but fails ({status}). Try again later."
         case TransportError() | DeadlineExceededError():
             return UNREACHABLE, (
-                f"No usable answer from there. {is_it_right}, and this machine online?\n{error}"
+                f"No usable answer from there. {is_it_right}, and {online}?\n{error}"
             )
         case _:
             return (

@@ -16,6 +16,7 @@ from hilos_async import _checks
 from hilos_async._pace.pacer import RateLimit
 from hilos_async._wire import address
 from hilos_async._wire.options import SHARED
+from hilos_async.cli import _proxy
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.session import HilosSession
 
@@ -44,6 +45,7 @@ class Connection:
     url: str
     url_from: str
     key_from: str
+    proxy: _proxy.Proxy | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +81,7 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-concurrency",
-        type=_whole,
+        type=whole,
         default=50,
         metavar="N",
         help="at most so many requests at once (default: 50)",
@@ -100,15 +102,28 @@ def connect(
     account: str | None = options.account
     url_from = _url_from(base_url, account)
     try:
-        url = str(address.resolve_base_url(account, base_url, allow_http=False))
+        url = address.resolve_base_url(account, base_url, allow_http=False)
     except ValueError as error:
         raise CommandError(f"{error} (it came from {url_from})", USAGE) from error
+    key_from = "HILOS_API_TOKEN"
+    if os.environ.get("HILOS_API_KEY") or not os.environ.get(key_from):
+        key_from = "HILOS_API_KEY"
     try:
-        session = HilosSession(base_url=url, pace=pace or SHARED, **session_options)
-    except ValueError as error:
-        raise CommandError(str(error), USAGE) from error
-    key_from = "HILOS_API_KEY" if os.environ.get("HILOS_API_KEY") else "HILOS_API_TOKEN"
-    return Connection(session, url, url_from, key_from)
+        key = address.api_key(None)
+    except ValueError as error:  # its advice is for programs
+        problem = str(error).partition(":")[0]
+        raise CommandError(
+            f"{problem}: make one on the app's page dev/api-keys and set {key_from}", USAGE
+        ) from error
+    proxy = _proxy.for_url(url)
+    session = HilosSession(
+        key,
+        base_url=str(url),
+        pace=pace or SHARED,
+        proxy=proxy.url if proxy else None,
+        **session_options,
+    )
+    return Connection(session, str(url), url_from, key_from, proxy)
 
 
 def _url_from(base_url: str | None, account: str | None) -> str:
@@ -140,7 +155,8 @@ def _pace(text: str) -> RateLimit | Literal["learn", "machine", "off"]:
     )
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """The number that an option is given: a whole one of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from hilos_async._pace.pacer import RateLimit
-from hilos_async.cli import _connection, _meter, _show
-from hilos_async.cli._show import FAILED, USAGE, Column, CommandError
+from hilos_async.cli import _connection, _interrupt, _meter, _show, _totals
+from hilos_async.cli._show import FAILED, USAGE, CommandError
 
 if TYPE_CHECKING:
     from hilos_async._many.batch import ExecutionBatch
@@ -32,6 +32,8 @@ COUNT: Final = 500
 MISSING: Final = "a1b2c3d4-0000-4000-8000-000000000404"  # the one id that the server does not have
 LIMIT: Final = 120  # requests per second: slow enough to be seen, quick enough to be waited for
 
+_ROOMY: Final = 66  # columns of a terminal in which the Python below may be indented
+
 SIX_LINES: Final = f"""\
 import asyncio
 from hilos_async import HilosSession, RateLimit
@@ -42,13 +44,6 @@ async def fetch(ids):
 
 batch = asyncio.run(fetch(ids))
 """
-
-_COLUMNS = (
-    Column("status"),
-    Column("executions", right=True),
-    Column("contacts", right=True),
-    Column("completed", right=True),
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,9 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the main job, or serve until Ctrl-C; 1 if anything was not fetched after all."""
     if not options.serve:
-        return asyncio.run(_demonstrate(options))
+        return _interrupt.run(_demonstrate(options))
     try:
-        asyncio.run(_keep_serving(options))
+        _interrupt.run(_keep_serving(options))
     except KeyboardInterrupt:
         _show.end_line()
     return 0
@@ -125,34 +120,19 @@ async def _demonstrate(options: argparse.Namespace) -> int:
         async with server.session(pace=RateLimit(LIMIT)) as hilos:
             with _meter.Meter(COUNT, hilos, keep=True) as meter:
                 batch = await hilos.gather_executions(example_ids(COUNT), on_progress=meter.heard)
-            _show_batch(batch)
+            _totals.show(batch.executions.values(), "status")
             _show_work(server, hilos.stats, batch, time.monotonic() - started)
-    lines = "".join(f"    {line}".rstrip() + "\n" for line in SIX_LINES.splitlines())
-    _show.data(
+    indent = " " * (4 if _show.width() >= _ROOMY else 0)
+    _show.prose(
         "\nThe Python that did it, where HILOS_API_KEY and HILOS_BASE_URL say whom to ask:\n\n"
-        f"{lines}\nTo try it yourself: hilos demo --serve\n"
     )
+    _show.data("".join(f"{indent}{line}".rstrip() + "\n" for line in SIX_LINES.splitlines()))
+    _show.prose("\nTo try it yourself: hilos demo --serve\n")
     return 0 if batch else FAILED
 
 
-def _show_batch(batch: ExecutionBatch) -> None:
-    groups = sorted(batch.by_status().items(), key=lambda group: -len(group[1]))
-    _show.table(
-        _COLUMNS,
-        [
-            [
-                str(status),
-                f"{len(executions):,}",
-                f"{sum(execution.num_contacts for execution in executions):,}",
-                f"{sum(execution.completed for execution in executions):,}",
-            ]
-            for status, executions in groups
-        ],
-    )
-
-
 def _show_work(server: FakeHilos, stats: Stats, batch: ExecutionBatch, seconds: float) -> None:
-    _show.data(
+    _show.prose(
         f"\n{len(batch.executions)} of {len(batch)} executions fetched in {seconds:.1f} s.\n"
         f"Retried: {server.faulted} requests failed (503, reset, cut short); "
         f"{stats.retries} were sent again.\n"

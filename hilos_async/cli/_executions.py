@@ -8,31 +8,33 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from hilos_async.cli import _show
-from hilos_async.cli._show import FAILED, REFUSED, UNREACHABLE, Column
+from hilos_async.cli import _ids, _table
+from hilos_async.cli._show import FAILED, REFUSED, UNREACHABLE
+from hilos_async.cli._table import Column
 from hilos_async.errors import AuthenticationError, DeadlineExceededError, StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from datetime import datetime
 
     from hilos_async.errors import HilosError
     from hilos_async.models import FlowExecution
 
 _COLUMNS: Final = (
-    Column("id"),
-    Column("status"),
-    Column("contacts", right=True),
-    Column("completed", right=True, under="contacts"),
-    Column("rate", right=True),
-    Column("last run", under="status"),
-    Column("flow", under="id", wraps=True),
+    Column("id", shorten=_ids.short_texts),
+    Column("status", least=9),
+    Column("contacts", right=True, drop=2),
+    Column("completed", right=True, drop=3),
+    Column("rate", right=True, drop=1),
+    Column("last run", drop=4),
+    Column("flow", least=14),
 )
 _ABSENT: Final = "–"
 
 
 def table(executions: Iterable[FlowExecution]) -> None:
     """Print executions as a table."""
-    _show.table(_COLUMNS, [_row(execution) for execution in executions])
+    _table.show(_COLUMNS, [_row(execution) for execution in executions])
 
 
 def _row(execution: FlowExecution) -> list[str]:
@@ -49,9 +51,20 @@ def _row(execution: FlowExecution) -> list[str]:
 
 
 def _last_run(execution: FlowExecution) -> str:
-    moment = execution.last_run_on
+    if execution.last_run_on is None:
+        return shown(execution.last_run_text)  # the native deployment may send any text
+    return moment(execution.last_run_on)
+
+
+def shown(text: str | None) -> str:
+    """A text, or a dash where there is none."""
+    return text or _ABSENT
+
+
+def moment(moment: datetime | None) -> str:
+    """A moment on this machine's clock, to the minute."""
     if moment is None:
-        return execution.last_run_text or _ABSENT  # the native deployment may send any text
+        return _ABSENT
     # A year that the local clock cannot show stays in the API's zone.
     with contextlib.suppress(OverflowError, OSError, ValueError):
         moment = moment.astimezone()

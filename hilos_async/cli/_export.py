@@ -11,12 +11,20 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilos_async.cli import _connection, _executions, _ids, _meter, _show
+from hilos_async._many.summary import zone_of
+from hilos_async.cli import (
+    _connection,
+    _executions,
+    _export_contacts,
+    _ids,
+    _interrupt,
+    _meter,
+    _show,
+)
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, CommandError
 from hilos_async.errors import AuthenticationError
 from hilos_async.export import ExportError, export_executions
 from hilos_async.export._export import checked_output, records_of
-from hilos_async.export._tables import zone_of
 
 if TYPE_CHECKING:
     import argparse
@@ -32,12 +40,23 @@ DESCRIPTION = """\
 Look up the executions of a file of ids and write each as a line of JSON as it comes: {"id",
 "execution"}, or {"id", "error"} for a lookup that failed or a line that is no id. Stopped in any way,
 the same command goes on where it was; ids that are in the file are not asked again. A .csv or .xlsx is
-made at the end from the .ndjson file, which stays beside it."""
+made at the end from the .ndjson file, which stays beside it. With --contacts-of or --flow, the lines are
+contacts: how each fared, and what it answered."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add what only this command takes."""
-    _ids.configure(parser, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    _ids.configure(what)
+    what.add_argument(
+        "--contacts-of",
+        nargs="+",
+        metavar="ID",
+        help="the contacts of these executions, each with its outcome and answers; - is standard input",
+    )
+    what.add_argument(
+        "--flow", metavar="ID", help="the contacts of all executions of this flow, in the same way"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -49,7 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--retry-errors", action="store_true", help="ask again for ids whose lookup has failed"
     )
     parser.add_argument(
-        "--refresh", action="store_true", help="ask again for executions that had not ended"
+        "--refresh",
+        action="store_true",
+        help="ask again for executions that had not ended; of contacts, for all",
     )
     parser.add_argument(
         "--tz",
@@ -57,21 +78,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ZONE",
         help="time zone of the dates in .csv and .xlsx, e.g. America/Mexico_City (default: UTC)",
     )
+    parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="begin a .csv with a byte order mark, without which Excel takes its accents for others "
+        "(an .xlsx needs none)",
+    )
     _connection.configure_pace(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Export, say how it went, and give the exit code."""
     output, zone = _checked(options)
+    if options.file is None:
+        return _export_contacts.run(options, output, zone)
     session = _connection.connect(
         options, pace=options.pace, max_concurrency=options.max_concurrency
     ).session
     work = _Work(records_of(output))
     ids: Iterable[UUID | str] = _ids.in_file(options.file)
-    if options.file == "-":
+    if not Path(options.file).is_file():
         ids = list(ids)  # here and not in the loop, where Ctrl-C would wait for the next line
     try:
-        report = asyncio.run(_export(session, ids, options, output, zone, work))
+        report = _interrupt.run(_export(session, ids, options, output, zone, work))
     except ExportError as error:
         raise CommandError(str(error), FAILED) from error
     except AuthenticationError as error:
@@ -92,7 +121,12 @@ def _checked(options: argparse.Namespace) -> tuple[Path, tzinfo]:
         raise CommandError(str(error), FAILED) from error
     except (ValueError, ImportError) as error:
         raise CommandError(str(error), USAGE) from error
-    if options.file != "-" and Path(options.file).resolve() in (output, records_of(output)):
+    if options.excel and output.suffix != ".csv":
+        raise CommandError(f"--excel is for a .csv; {output.name} needs none", USAGE)
+    if options.file not in (None, "-") and Path(options.file).resolve() in (
+        output,
+        records_of(output),
+    ):
         raise CommandError(f"{options.file} holds the ids: choose another output", USAGE)
     return output, zone
 
@@ -119,6 +153,7 @@ async def _export(
                 retry_errors=options.retry_errors,
                 refresh=options.refresh,
                 tz=zone,
+                bom=options.excel,
                 on_progress=heard,
             )
 
@@ -129,11 +164,13 @@ class _Work:
     def __init__(self, records: Path) -> None:
         self._records = records
         self._there = self._done = self._total = 0
+        self._is_begun = False
         self._errors: Counter[str] = Counter()
         self._answered = False
 
     def hear(self, progress: ExportProgress) -> None:
         """Note what has come; the first time, tell what was there before."""
+        self._is_begun = True
         self._there, self._done = progress.there, progress.done
         self._total = progress.there + (progress.total or 0)
         lookup = progress.lookup
@@ -148,6 +185,11 @@ class _Work:
 
     def kept(self) -> str:
         """How far it got, and how to go on."""
+        if not self._is_begun:
+            return (
+                f"nothing has been asked yet; what is in {self._records.name} stays, and the same "
+                "command goes on from there"
+            )
         kept = self._there + self._done
         return (
             f"{kept:,} of {self._total:,} ids are in {self._records.name}; the same command goes on "
@@ -166,6 +208,11 @@ class _Work:
                 f" (now {', '.join(f'{n:,} {kind}' for kind, n in self._errors.most_common())})"
             )
         _show.message(f"{words}; {report.asked:,} asked in this run")
+        if report.cut:
+            _show.message(
+                f"cells cut: {report.cut:,} (Excel holds no more than 32,767 characters in one; "
+                f"{self._records.name} has all of their text)"
+            )
         if report.failed > report.invalid:
             _show.message("--retry-errors asks the failed ones again")
         if report.others:

@@ -6,7 +6,6 @@ what had come when Ctrl-C or a refused key ends it early.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import time
 from datetime import UTC
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from hilos_async._many.batch import Progress
 from hilos_async._many.stream import Lookup
-from hilos_async.cli import _connection, _executions, _ids, _meter, _show
-from hilos_async.cli._show import INTERRUPTED
+from hilos_async.cli import _connection, _executions, _ids, _interrupt, _meter, _show, _totals
+from hilos_async.cli._show import INTERRUPTED, USAGE, CommandError
 from hilos_async.errors import AuthenticationError, InvalidIdError
 from hilos_async.export import Record
+from hilos_async.export._columns import EXECUTIONS
 from hilos_async.export._tables import CSV
 
 if TYPE_CHECKING:
@@ -49,18 +49,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'the ids; both have {"id", "execution"} or {"id", "error": {"type", "message", "status"}}; '
         "csv: the columns of `hilos export`, dates in UTC (default: table)",
     )
+    parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="begin the csv with a byte order mark, without which Excel takes its accents for others",
+    )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="a table of totals in place of one of executions: a row for each status",
+    )
+    parser.add_argument(
+        "--by", choices=_totals.BY, help="the same with a row for each flow, or each status"
+    )
     _connection.configure_pace(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Look up, print, and say in the exit code how it went."""
+    if options.excel and options.format != "csv":
+        raise CommandError("--excel is for --format csv", USAGE)
+    by: str | None = options.by or ("status" if options.summary else None)
+    if by and options.format != "table":
+        raise CommandError(f"a summary is a table: leave out --format {options.format}", USAGE)
     ids = _ids.given(options.ids, options.file)
     session = _connection.connect(
         options, pace=options.pace, max_concurrency=options.max_concurrency
     ).session
-    found = _Found(ids, options.format)
+    found = _Found(ids, options.format, by=by, bom=options.excel)
     try:
-        asyncio.run(_fetch(session, found, options.timeout))
+        _interrupt.run(_fetch(session, found, options.timeout))
     except KeyboardInterrupt:
         _show.end_line()
         found.show()
@@ -86,10 +104,14 @@ async def _fetch(session: HilosSession, found: _Found, timeout: float | None) ->
 class _Found:
     """What has been found so far, and how to print it."""
 
-    def __init__(self, ids: list[UUID | str], form: str) -> None:
+    def __init__(
+        self, ids: list[UUID | str], form: str, *, by: str | None = None, bom: bool = False
+    ) -> None:
         self.ids = ids
         self.done = 0
         self._form = form
+        self._by = by
+        self._bom = bom
         self._lookups: dict[UUID | str, Lookup] = {}
         self._errors: dict[UUID | str, HilosError] = {}
         self._started = time.monotonic()
@@ -123,13 +145,15 @@ class _Found:
         lookups = [self._lookups[id] for id in self.ids if id in self._lookups]
         if self._form == "table":
             executions = [found.execution for found in lookups if found.execution is not None]
-            if executions:
+            if executions and self._by:
+                _totals.show(executions, self._by)
+            elif executions:
                 _executions.table(executions)
         elif self._form == "json":
             documents = b",\n".join(Record.of(lookup).to_line()[:-1] for lookup in lookups)
             _show.data(f"[\n{documents.decode()}\n]\n", utf8=True)
         elif self._form == "csv":
-            _show.data(_csv(map(Record.of, lookups)), utf8=True)
+            _show.data(_csv(map(Record.of, lookups), bom=self._bom), utf8=True)
 
     def report(self) -> int:
         """Tell the failures, where the output does not; the exit code."""
@@ -146,9 +170,9 @@ class _Found:
         return _executions.exit_code(errors, answered=len(self._errors) < len(self.ids))
 
 
-def _csv(records: Iterable[Record]) -> str:
+def _csv(records: Iterable[Record], *, bom: bool) -> str:
     written = io.BytesIO()
-    with CSV(written, UTC) as table:
+    with CSV(written, EXECUTIONS, UTC, bom=bom) as table:
         for record in records:
             table.add(record)
         table.finish()

@@ -6,14 +6,15 @@ the errors.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import TYPE_CHECKING
 
+from hilos_async._api.model import to_line
 from hilos_async._many.batch import ExecutionBatch
-from hilos_async.cli import _executions, _ids, _meter, _show
+from hilos_async._many.stream import Lookup
+from hilos_async.cli import _executions, _ids, _interrupt, _meter, _show
 from hilos_async.cli._connection import connect
-from hilos_async.errors import AuthenticationError, StatusError
+from hilos_async.errors import AuthenticationError
+from hilos_async.export import Record
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """Look up, print, and say in the exit code how it went."""
     ids = _ids.checked(options.ids)
     session = connect(options).session
-    batch = asyncio.run(_fetch(session, ids, options.timeout))
+    batch = _interrupt.run(_fetch(session, ids, options.timeout))
     if options.json:
         _show.data("".join(_line(id, batch) for id in ids), utf8=True)
     elif batch.executions:
@@ -66,14 +67,8 @@ async def _fetch(session: HilosSession, ids: list[UUID], timeout: float | None) 
 
 def _line(id: UUID, batch: ExecutionBatch) -> str:
     if id in batch.executions:
-        return f"{batch.executions[id].to_json().decode()}\n"
-    error = batch.errors[id]
-    told = {
-        "type": type(error).__name__,
-        "message": str(error),
-        "status": error.status if isinstance(error, StatusError) else None,
-    }
-    return f"{json.dumps({'id': str(id), 'error': told}, ensure_ascii=False)}\n"
+        return to_line(batch.executions[id]).decode()
+    return Record.of(Lookup(id, None, batch.errors[id])).to_line().decode()
 
 
 def _report(batch: ExecutionBatch, *, in_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""The ids a command is given: as arguments, in a file, on standard input.
+"""The ids a command is given: as arguments, in a file, on standard input; and how they are shown short.
 
 Knows what files of ids look like in the wild: byte order marks, Windows line ends, blank lines, lines
 that are no ids. Refuses to throw a line away: what is no id is told with its number and passed on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from hilos_async._checks import parse_id
 from hilos_async.cli import _show
@@ -17,31 +18,29 @@ from hilos_async.errors import InvalidIdError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
     from typing import BinaryIO
-    from uuid import UUID
 
 _TOLD: Final = 10  # lines that are no ids, one by one; of the rest only the number
 
 
-def configure(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    """Give a command the option that names a file of ids."""
+def configure(parser: argparse._ActionsContainer) -> None:
+    """Give a command, or a group of its options, the one that names a file of ids."""
     parser.add_argument(
         "--ids",
         dest="file",
         metavar="FILE",
-        required=required,
         help="read ids from this file, one a line; - is standard input",
     )
 
 
-def checked(texts: Iterable[str]) -> list[UUID]:
+def checked(texts: Iterable[str], noun: str = "execution") -> list[UUID]:
     """Ids from the command line, each once; ``CommandError`` that names every text that is none."""
     ids: dict[UUID, None] = {}
     wrong: list[str] = []
     for text in texts:
         try:
-            ids[parse_id(text)] = None
+            ids[parse_id(text, noun)] = None
         except InvalidIdError as error:
             wrong.append(str(error))
     if wrong:
@@ -64,6 +63,23 @@ def given(texts: list[str], file: str | None) -> list[UUID | str]:
     return list(ids)
 
 
+def short(ids: Sequence[UUID | str]) -> dict[UUID | str, str]:
+    """The ids, short where that tells them apart: their first 8 digits, or their last 12."""
+    for part in (slice(8), slice(-12, None)):
+        shown = {
+            id: _show.clean(str(id))[part if isinstance(id, UUID) else slice(12)] for id in ids
+        }
+        if len(set(shown.values())) == len(shown):
+            return shown
+    return {id: _show.clean(str(id)) for id in ids}
+
+
+def short_texts(ids: Sequence[str]) -> list[str]:
+    """The same for a column of UUIDs as text."""
+    shown = short([UUID(id) for id in ids])
+    return [shown[UUID(id)] for id in ids]
+
+
 def in_file(name: str) -> Generator[UUID | str, None, None]:
     """The ids of a file, one by one; a line that is none as its text, told with its number.
 
@@ -73,7 +89,7 @@ def in_file(name: str) -> Generator[UUID | str, None, None]:
     wrong = 0
     is_empty = True
     try:
-        with _opened(name) as lines:
+        with opened(name) as lines:
             for number, line in enumerate(lines, 1):
                 text = line.strip()
                 if not text:
@@ -94,7 +110,8 @@ def in_file(name: str) -> Generator[UUID | str, None, None]:
         _show.message(f"{shown}: {wrong - _TOLD:,} more lines are no ids")
 
 
-def _opened(name: str) -> io.TextIOWrapper:
+def opened(name: str) -> io.TextIOWrapper:
+    """A file of lines, or standard input for ``-``, in UTF-8 or, if it says so, UTF-16."""
     binary: BinaryIO = open(0 if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
     if name == "-" and _show.is_terminal(sys.stdin):
         _show.message("reading ids from the terminal, one a line; Ctrl-D ends them")

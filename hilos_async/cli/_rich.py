@@ -15,18 +15,24 @@ from rich.progress import Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from hilos_async.cli import _table
+from hilos_async.cli._table import Column
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilos_async.cli._board import Row
-    from hilos_async.cli._show import Column
 
 _BAR = 20  # narrow enough for the words and a ^C to stand beside it
 _SHORT_BAR = 12
-_SHORT_STATUS = 13
-_PERCENT = 4
-_GAP = 2
-_NARROW = 100  # columns; below, a long status is cut so that the flow's name has room
+_LIVE = (
+    Column("id"),
+    Column("flow", least=9),
+    Column("status", least=9),
+    Column("", drop=1),  # the bar
+    Column("done", right=True),
+    Column("completed", right=True, drop=2),
+)
 _STYLES = {
     "COMPLETED": "green",
     "RUNNING": "cyan",
@@ -35,30 +41,44 @@ _STYLES = {
     "not found": "red",
     "no id": "red",
     "no answer": "yellow",
+    "not asked yet": "dim",
+}
+
+
+# How the marks of a bar of totals are drawn: apart from each other without colours as well.
+_MARKS = {
+    "#": ("█", "green"),
+    "=": ("▓", "cyan"),
+    "x": ("▒", "red"),
+    "-": ("░", "yellow"),
+    ".": ("·", "dim"),
 }
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], gap: int) -> str:
-    """The table as text for this terminal, escape sequences and all."""
+    """The table, which fits, as text for this terminal, escape sequences and all."""
     drawn = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         drawn.add_column(
-            Text(column.header), justify="right" if column.right else "left", overflow="fold"
+            Text(column.header), justify="right" if column.right else "left", no_wrap=True
         )
     for row in rows:
-        drawn.add_row(*(_cell(text) for text in row))
+        drawn.add_row(*(_cell(column, text) for column, text in zip(columns, row, strict=True)))
     console = Console(highlight=False)
     with console.capture() as captured:
         console.print(drawn)
     return captured.get()
 
 
-def _cell(text: str) -> Text:
-    first, *below = text.split("\n")
-    cell = Text(first, style=_STYLES.get(first, ""))
-    for line in below:
-        cell.append(f"\n{line}", style="dim")
-    return cell
+def _cell(column: Column, text: str) -> Text:
+    if not column.bar:
+        return Text(text, style=_STYLES.get(text, ""))
+    return Text.assemble(*(_MARKS[mark] for mark in text))
+
+
+def mark(of: str) -> str:
+    """How a mark of a bar is drawn."""
+    return _MARKS[of][0]
 
 
 def _bar(share: float, width: int, style: str) -> Text:
@@ -72,12 +92,18 @@ class _BarColumn(ProgressColumn):
         return _bar(task.percentage / 100, _BAR, "blue")
 
 
-def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
-    """Cells side by side; one that is too long is cut short."""
+def _line(cells: Sequence[Text], widths: dict[int, int]) -> Text:
+    """The cells that there is room for side by side; one that is too long is cut short."""
     line = Text(no_wrap=True, overflow="crop")
-    for cell, width in zip(cells, widths, strict=True):
-        cell.truncate(width, overflow="ellipsis", pad=True)
-        line.append(cell).append(" " * _GAP)
+    for at, width in widths.items():
+        cell = cells[at]
+        cell.truncate(width, overflow="ellipsis")
+        if _LIVE[at].right:
+            cell.pad_left(width - cell.cell_len)
+        else:
+            cell.pad_right(width - cell.cell_len)
+        line.append(cell).append(" " * _table.GAP)
+    line.rstrip()
     return line
 
 
@@ -124,34 +150,28 @@ class LiveTable:
         feet = Text(foot, style="dim", no_wrap=True, overflow="ellipsis")
         self._live.update(Group(*self._lines(rows), *below, feet), refresh=True)
 
-    def _widths(self, rows: Sequence[Row]) -> tuple[int, ...]:
-        """The width of each column; only the name of the flow gives way."""
-        columns = self._console.width
-        ids = max(len("id"), *(cell_len(row.id) for row in rows))
-        flow = max(len("flow"), *(cell_len(row.flow) for row in rows))
-        status = max(len("status"), *(cell_len(row.status) for row in rows))
-        completed = max(len("completed"), *(len(row.completed) for row in rows))
-        if columns < _NARROW:
-            status = min(status, _SHORT_STATUS)
-        others = (status, _SHORT_BAR, _PERCENT, completed)
-        room = columns - ids - sum(others) - _GAP * (1 + len(others))
-        return (ids, max(0, min(flow, room)), *others)
-
     def _lines(self, rows: Sequence[Row]) -> list[Text]:
-        widths = self._widths(rows)
-        completed = widths[-1]
-        header = ("id", "flow", "status", "done", "", "completed".rjust(completed))
-        lines = [_line([Text(word, style="bold") for word in header], widths)]
+        table = [
+            [row.id, row.flow, row.status, "━" * _SHORT_BAR, row.percent, row.completed]
+            for row in rows
+        ]
+        columns = [
+            [column.header, *cells]
+            for column, cells in zip(_LIVE, zip(*table, strict=True), strict=True)
+        ]
+        widths = _table.fit(
+            _LIVE, [max(map(cell_len, cells)) for cells in columns], self._console.width
+        )
+        lines = [_line([Text(cells[0], style="bold") for cells in columns], widths)]
         for row in rows:
             style = _STYLES.get(row.status, "")
-            percent = f"{row.done:.0%}" if row.flow else ""
             cells = [
                 Text(row.id, style="dim"),
                 Text(row.flow),
                 Text(row.status, style=style),
                 _bar(row.done, _SHORT_BAR, style or "blue"),
-                Text(percent.rjust(_PERCENT)),
-                Text(row.completed.rjust(completed)),
+                Text(row.percent),
+                Text(row.completed),
             ]
             lines.append(_line(cells, widths))
         return lines

@@ -1,7 +1,6 @@
-"""What the commands write: data to standard output, messages to standard error, tables.
+"""What the commands write: data to standard output, messages to standard error.
 
-Knows what a terminal is and how the two streams can fail. With rich installed, a table on a
-terminal is rich's. Refuses to know what stands in a table, and asyncio.
+Knows what a terminal is and how the two streams can fail. Refuses to know tables, and asyncio.
 """
 
 from __future__ import annotations
@@ -13,22 +12,17 @@ import re
 import shutil
 import sys
 import textwrap
-from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, TextIO
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Final, TextIO
 
 # The exit codes that `hilos --help` explains.
 FAILED: Final = 1
 USAGE: Final = 2
 REFUSED: Final = 3
 UNREACHABLE: Final = 4
+UNKNOWN: Final = 5
 INTERRUPTED: Final = 130  # as a shell counts it: 128 and the signal's number
 _BROKEN_PIPE: Final = 141
 
-_GAP: Final = 2
 # Control characters, line separators, and what turns the direction of writing round.
 _MOVES_CURSOR: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -40,19 +34,6 @@ class CommandError(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its header, on which side its cells stand, and what becomes of it where it is narrow.
-
-    There it goes ``under`` another one's cells, broken into their width if it ``wraps``.
-    """
-
-    header: str
-    right: bool = False
-    under: str | None = None
-    wraps: bool = False
 
 
 def prepare() -> None:
@@ -141,6 +122,11 @@ def paragraph(label: str, text: str) -> None:
     data("".join(_filled(label, line, sys.stdout) for label, line in lines))
 
 
+def prose(text: str) -> None:
+    """Print text for people, each line of it broken between words where a terminal is narrower."""
+    data("".join(_filled("", line, sys.stdout) for line in text.splitlines()))
+
+
 def _filled(label: str, text: str, stream: TextIO | None) -> str:
     """A label and a text, on a terminal broken between words, so that ids stay whole."""
     if not is_terminal(stream):
@@ -148,7 +134,7 @@ def _filled(label: str, text: str, stream: TextIO | None) -> str:
     lines = textwrap.wrap(
         label + clean(text),
         width(),
-        subsequent_indent=" " * len(label),
+        subsequent_indent=" " * min(len(label), width() // 8),  # room for an id on a narrow one
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -158,67 +144,3 @@ def _filled(label: str, text: str, stream: TextIO | None) -> str:
 def clean(text: str) -> str:
     """Text of the API or the user without what would move a terminal's cursor."""
     return _MOVES_CURSOR.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: on a terminal to its width, in a pipe one whole line for each row."""
-    rows = [[clean(cell) for cell in row] for row in rows]
-    if not is_terminal(sys.stdout):
-        data(_plain(columns, rows))
-        return
-    headers = [column.header for column in columns]
-    needed = sum(_widths([headers, *rows])) + _GAP * (len(columns) - 1)
-    if needed > width():
-        columns, rows = _stacked(columns, rows)
-    if has_rich():
-        from hilos_async.cli import _rich
-
-        data(_rich.table(columns, rows, _GAP))
-    else:
-        data(_plain(columns, rows))
-
-
-def _stacked(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]]
-) -> tuple[list[Column], list[list[str]]]:
-    """The table in fewer columns, whose cells have several lines."""
-    headers = [column.header for column in columns]
-    widths = dict(zip(headers, _widths([headers, *rows]), strict=True))
-    tops = [column for column in columns if column.under is None]
-    below = {column.under: column for column in columns}
-
-    def cell(row: dict[str, str], top: str) -> str:
-        if top not in below:
-            return row[top]
-        text = row[below[top].header]
-        return "\n".join(
-            [row[top], *(textwrap.wrap(text, widths[top]) if below[top].wraps else [text])]
-        )
-
-    header, *stacked = (
-        [cell(dict(zip(headers, row, strict=True)), top.header) for top in tops]
-        for row in (headers, *rows)
-    )
-    return [replace(top, header=text) for top, text in zip(tops, header, strict=True)], stacked
-
-
-def _plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    table_rows = [[column.header for column in columns], *rows]
-    widths = _widths(table_rows)
-    lines: list[str] = []
-    for row in table_rows:
-        for parts in zip_longest(*(cell.split("\n") for cell in row), fillvalue=""):
-            cells = [
-                part.rjust(size) if column.right else part.ljust(size)
-                for part, size, column in zip(parts, widths, columns, strict=True)
-            ]
-            lines.append((" " * _GAP).join(cells).rstrip() + "\n")
-    return "".join(lines)
-
-
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """The width of each column: its longest line."""
-    return [
-        max(len(line) for cell in column for line in cell.split("\n"))
-        for column in zip(*rows, strict=True)
-    ]

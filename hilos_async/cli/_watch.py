@@ -12,8 +12,9 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hilos_async.cli import _connection, _ids, _show
-from hilos_async.cli._board import Board, share_done
+from hilos_async._extras import install_command
+from hilos_async.cli import _connection, _ids, _interrupt, _show
+from hilos_async.cli._board import Board, percent_done, share_done
 from hilos_async.cli._show import FAILED, INTERRUPTED, REFUSED
 from hilos_async.errors import AuthenticationError
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     session = _connection.connect(options).session
     board = Board(ids)
     try:
-        asyncio.run(_watch(session, board, options.timeout))
+        _interrupt.run(_watch(session, board, options.timeout))
     except AuthenticationError as error:
         _show.message(str(error))
         return REFUSED
@@ -83,9 +84,12 @@ async def _watch(session: HilosSession, board: Board, timeout: float | None) -> 
 
 
 def _display(board: Board, session: HilosSession) -> _Display:
-    if _show.is_terminal(sys.stdout) and _show.has_rich():
+    if not _show.is_terminal(sys.stdout):
+        return _Lines()
+    if _show.has_rich():
         return _Live(board, session)
-    return _Lines()
+    _show.message(f"the extra cli makes a live table of this: {install_command('cli')}")
+    return _Lines(board)
 
 
 class _Live:
@@ -123,9 +127,10 @@ class _Live:
 
 
 class _Lines:
-    """One plain line for what is worth one."""
+    """One plain line for what is worth one; with a board, a line for a terminal: with short ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board | None = None) -> None:
+        self._board = board
         self._told: dict[UUID | str, tuple[str, float]] = {}
 
     def take(self, change: Change) -> None:
@@ -144,10 +149,13 @@ class _Lines:
         pass  # every line stands already
 
     def _tell(self, change: Change, words: str) -> None:
-        line = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  {change.id}  {words}"
-        _show.data(f"{_show.clean(line)}\n")
+        now = datetime.now().astimezone()
+        if self._board is None:
+            _show.data(f"{_show.clean(f'{now:%Y-%m-%d %H:%M:%S}  {change.id}  {words}')}\n")
+        else:
+            _show.paragraph(f"{now:%H:%M:%S}  ", f"{self._board.short_id(change.id)}  {words}")
 
 
 def _numbers(execution: FlowExecution) -> str:
-    done, of = execution.completed, execution.num_contacts
-    return f"{share_done(execution):.0%}  {done:,}/{of:,} completed  {execution.flow.name}"
+    completed, of = execution.completed, execution.num_contacts
+    return f"{percent_done(execution)} done  {completed:,}/{of:,} completed  {execution.flow.name}"

@@ -12,34 +12,28 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import anyio
-import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 
+from hilos_async import _checks
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
 from hilos_async._many.stream import Lookup
+from hilos_async._many.summary import zone_of
 from hilos_async.errors import SessionClosedError
 from hilos_async.export import _tables
-from hilos_async.export._files import ExportError, locked, replacing
-from hilos_async.export._records import Key, Records, id_of, key_of
+from hilos_async.export._columns import EXECUTIONS
+from hilos_async.export._files import ExportError, locked
+from hilos_async.export._records import Key, Record, id_of, key_of
+from hilos_async.export._run import Run, to_its_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from datetime import tzinfo
-    from typing import BinaryIO
 
     from hilos_async._many.source import Ids
     from hilos_async.session import HilosSession
 
-# Seconds between two fsyncs: a kill needs none, and after a power cut so much is asked again.
-_SYNCED: Final = 2.0
-_PART: Final = 200  # rows of a table between two moments at which others may run, or cancel it
-_TABLES: Final[dict[str, Callable[[BinaryIO, tzinfo], _tables.Table]]] = {
-    ".csv": _tables.CSV,
-    ".xlsx": _tables.XLSX,
-}
 RECORDS: Final = ".ndjson"
 
 
@@ -60,7 +54,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` was written and ``records`` is its NDJSON file (the same, unless a table was asked for).
     Of ``total`` ids, each counted once, ``asked`` were asked in this run and ``failed`` have ended in
     an error, in this run or before; ``invalid`` of these are no ids. ``others`` ids were in the file
-    and not among those given; they stay.
+    and not among those given; they stay. ``cut`` cells of an ``.xlsx`` held a longer text than Excel
+    can, and end in ``[cut: N characters]``.
     """
 
     path: Path
@@ -70,6 +65,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     invalid: int
     others: int
+    cut: int = 0
 
     def __bool__(self) -> bool:
         return not self.failed
@@ -83,6 +79,7 @@ async def export_executions(
     retry_errors: bool = False,
     refresh: bool = False,
     tz: tzinfo | str = "UTC",
+    bom: bool = False,
     max_concurrency: int | None = None,
     on_progress: Callable[[ExportProgress], object] | None = None,
 ) -> ExportReport:
@@ -92,7 +89,8 @@ async def export_executions(
     "execution": {...}}`` or ``{"id": ..., "error": {"type", "message", "status"}}``, appended as they
     come. ``.csv`` and ``.xlsx`` (extra ``excel``) are made from that file, which stays beside them
     under the same name with ``.ndjson``, once it is complete: in the order of ``ids``, in one step,
-    with dates in the time zone ``tz``.
+    with dates in the time zone ``tz``. With ``bom``, a ``.csv`` begins with the byte order mark by
+    which Excel tells UTF-8.
 
     Ids that are in the file are not asked again, but for failed ones with ``retry_errors`` and those
     that have not ended with ``refresh``. Killed at any moment, it loses no more than the
@@ -102,19 +100,24 @@ async def export_executions(
     Raises ``ExportError`` for a file that cannot be written, is in use by another export or is no
     export, and tells how far it got; ``AuthenticationError`` when the key is refused;
     ``SessionClosedError``. What had come is kept then, as when it is cancelled. ``ValueError`` for
-    another suffix or an unknown time zone, ``TypeError`` for ids that are no iterable of ids, and
-    ``ImportError`` where the extra is missing, all before anything is asked.
+    another suffix, an unknown time zone, or ``bom`` for what is no ``.csv``; ``TypeError`` for ids
+    that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
+    asked.
     """
+    _checks.callback("on_progress", on_progress)
     output = checked_output(path)
-    zone = _tables.zone_of(tz)
+    zone = zone_of(tz)
+    if bom and output.suffix != ".csv":
+        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    cut = 0
     keys = await _keys(ids)
     _tables.check_size(output, len(keys))
-    run = _Run(records_of(output), keys)
+    run = _Run(records_of(output), Record, keys)
     with contextlib.ExitStack() as stack:
         with run.telling(run.path):
             stack.enter_context(locked(run.path))
             stack.callback(run.close)
-            await anyio.to_thread.run_sync(run.open)
+            await to_its_end(run.open)
         asked = [
             key
             for key in keys
@@ -126,10 +129,11 @@ async def export_executions(
             with run.telling(run.path):
                 run.close()
         with run.telling(run.path):
-            await anyio.to_thread.run_sync(run.records.compact)
+            await to_its_end(run.records.compact)
         if output != run.path:
             with run.telling(output):
-                await run.write_table(output, zone)
+                rows = run.records.in_order(keys, also=keys)
+                cut = await run.write_table(output, rows, EXECUTIONS, zone, bom=bom)
     return ExportReport(
         path=output,
         records=run.path,
@@ -138,6 +142,7 @@ async def export_executions(
         failed=run.records.errors_among(keys),
         invalid=sum(isinstance(key, str) for key in keys),
         others=len(run.records) - len(keys),
+        cut=cut,
     )
 
 
@@ -148,7 +153,7 @@ def checked_output(path: str | os.PathLike[str]) -> Path:
     ``ImportError`` where the extra is missing.
     """
     output = Path(path).resolve()
-    if output.suffix not in (RECORDS, *_TABLES):
+    if output.suffix not in (RECORDS, ".csv", ".xlsx"):
         raise ValueError(f"{str(path)!r} names no format: let it end in .ndjson, .csv or .xlsx")
     if output.exists() and not output.is_file():
         raise ExportError(f"{output} is no regular file", path=output)
@@ -167,41 +172,8 @@ async def _keys(ids: Ids) -> dict[Key, None]:
     return {key_of(given): None for given in await Source(ids).all()}
 
 
-class _Run:
-    """One run of an export: its file, and how far it is."""
-
-    records: Records
-
-    def __init__(self, path: Path, keys: dict[Key, None]) -> None:
-        self.path = path
-        self._keys = keys
-        self._is_open = False
-
-    def open(self) -> None:
-        self.records = Records(self.path)
-        self._is_open = True
-
-    def close(self) -> None:
-        if self._is_open:
-            self.records.close()
-
-    @contextlib.contextmanager
-    def telling(self, path: Path) -> Generator[None, None, None]:
-        """Make of an error of the system one that says which file it was and how far the export is."""
-        try:
-            yield
-        except OSError as error:
-            problem = f"{path} cannot be written: {error.strerror or error}"
-            if not self._is_open:
-                raise ExportError(problem, path=path) from error
-            kept, total = sum(key in self.records for key in self._keys), len(self._keys)
-            raise ExportError(
-                f"{problem}. {kept:,} of {total:,} ids are in {self.path.name}, as whole lines; once it "
-                "can be written, the same export goes on from there",
-                path=path,
-                kept=kept,
-                total=total,
-            ) from error
+class _Run(Run[Record]):
+    """A run that asks for executions."""
 
     async def fetch(
         self,
@@ -211,21 +183,20 @@ class _Run:
         on_progress: Callable[[ExportProgress], object] | None,
     ) -> None:
         """Append the line of each id as it comes."""
-        started = synced = anyio.current_time()
+        started = anyio.current_time()
         done = failed = 0
 
         def tell(lookup: Lookup | None) -> None:
             if on_progress is not None:
-                on_progress(
-                    ExportProgress(
-                        done=done,
-                        failed=failed,
-                        total=len(keys),
-                        elapsed=anyio.current_time() - started,
-                        there=len(self._keys) - len(keys),
-                        lookup=lookup,
-                    )
+                progress = ExportProgress(
+                    done=done,
+                    failed=failed,
+                    total=len(keys),
+                    elapsed=anyio.current_time() - started,
+                    there=len(self._keys) - len(keys),
+                    lookup=lookup,
                 )
+                _checks.ignored("on_progress", on_progress(progress))
 
         tell(None)
         ids: Iterator[UUID | str] = map(id_of, keys)
@@ -233,24 +204,7 @@ class _Run:
             async for lookup in lookups:
                 if isinstance(lookup.error, SessionClosedError):
                     raise lookup.error  # that is no answer about the id: the next run asks
-                # Nothing may wait between taking a result and writing it: what is under way then, and
-                # no more, is what a kill costs.
-                with self.telling(self.path):
-                    self.records.append(lookup)
+                await self.append(Record.of(lookup))
                 done += 1
                 failed += lookup.error is not None
                 tell(lookup)
-                if anyio.current_time() - synced > _SYNCED:
-                    with self.telling(self.path):
-                        await anyio.to_thread.run_sync(self.records.sync)
-                    synced = anyio.current_time()
-
-    async def write_table(self, output: Path, zone: tzinfo) -> None:
-        """Make the table from the records, in one step."""
-        _tables.check_size(output, len(self.records))
-        with replacing(output) as file, _TABLES[output.suffix](file, zone) as table:
-            for number, record in enumerate(self.records.in_order(self._keys, also=self._keys)):
-                table.add(record)
-                if number % _PART == 0:
-                    await anyio.lowlevel.checkpoint()
-            await anyio.to_thread.run_sync(table.finish)

@@ -1,7 +1,8 @@
-"""Executions as tables: which columns there are, and how CSV and XLSX write their cells.
+"""Records as tables: how CSV and XLSX write their cells.
 
 Knows that people open tables in spreadsheets: what is text there must not become a formula, a number
-or a date. Refuses to know where the records come from, and what becomes of the file.
+or a date. Refuses to know which columns there are, where the records come from, and what becomes of the
+file.
 """
 
 from __future__ import annotations
@@ -10,99 +11,32 @@ import contextlib
 import csv
 import importlib
 import io
-import tempfile
-from datetime import UTC, date, datetime, tzinfo
+import re
+import shutil
+from datetime import date, datetime, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
 
+from hilos_async._many.summary import in_zone
 from hilos_async.export._files import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import IO, BinaryIO, Self
 
-    from hilos_async.export._records import Record
-    from hilos_async.models import FlowExecution, User
+    from hilos_async.export._columns import Cell, Columns
 
-Cell = str | int | float | datetime | None
-"""A date-time is aware; ``None`` is an empty cell."""
-
-
-def _user(user: User | None) -> str | None:
-    if user is None:
-        return None
-    return user.email or " ".join(filter(None, (user.first_name, user.last_name))) or None
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
-def _average(execution: FlowExecution) -> Cell:
-    average = execution.average_completion
-    return execution.avg_completion_time if average is None else average.total_seconds()
+class Table(Protocol[R_contra]):
+    """A table under way: rows are added one after another, and none is kept in memory.
 
+    ``cut`` counts the cells that did not hold their whole text.
+    """
 
-def _channel(execution: FlowExecution) -> str | None:
-    channel = execution.flow.channel
-    return None if channel is None else channel.name or channel.channel_id
-
-
-# In the API's own words, so that people can search its documentation.
-_COLUMNS: Final[dict[str, Callable[[FlowExecution], Cell]]] = {
-    "status": lambda execution: str(execution.status),
-    "flow_id": lambda execution: execution.flow.id,
-    "flow": lambda execution: execution.flow.name,
-    "flow_version": lambda execution: execution.flow_version.version_name,
-    "channel": _channel,
-    "execute_for": lambda execution: str(execution.execute_for),
-    "num_contacts": lambda execution: execution.num_contacts,
-    "completed": lambda execution: execution.completed,
-    "running": lambda execution: execution.running,
-    "failed": lambda execution: execution.failed,
-    "expired": lambda execution: execution.expired,
-    "canceled": lambda execution: execution.canceled,
-    "completion_rate": lambda execution: execution.completion_rate,
-    "avg_completion_seconds": _average,
-    "created_on": lambda execution: execution.created_on,
-    "start_on": lambda execution: execution.start_on,
-    "last_run_on": lambda execution: execution.last_run_on or execution.last_run_text,
-    "status_last_change_on": lambda execution: execution.status_last_change_on,
-    "status_reason": lambda execution: execution.status_reason,
-    "created_by": lambda execution: _user(execution.created_by),
-}
-HEADER: Final = ("id", *_COLUMNS, "error", "error_message")
-_DATES: Final = frozenset(name for name in HEADER if name.endswith("_on"))
-_NO_CELLS: Final[tuple[Cell, ...]] = (None,) * len(_COLUMNS)
-
-
-def cells(record: Record) -> tuple[Cell, ...]:
-    """The record as a row under ``HEADER``."""
-    execution, error = record.execution, record.error
-    told = (None, None) if error is None else (error.type, error.message)
-    if execution is None:
-        return (record.id, *_NO_CELLS, *told)
-    return (record.id, *(cell(execution) for cell in _COLUMNS.values()), *told)
-
-
-def zone_of(tz: tzinfo | str) -> tzinfo:
-    """The time zone, or that of the name; ``ValueError`` for a name of none."""
-    if isinstance(tz, tzinfo):
-        return tz
-    if tz == "UTC":
-        return UTC  # also where the system has no database of time zones
-    try:
-        return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"tz={tz!r} is no time zone; one is 'America/Mexico_City'") from error
-
-
-def _in_zone(moment: datetime, zone: tzinfo) -> datetime:
-    with contextlib.suppress(OverflowError, ValueError):  # the first and the last year there is
-        return moment.astimezone(zone)
-    return moment
-
-
-class Table(Protocol):
-    """A table under way: rows are added one after another, and none is kept in memory."""
+    cut: int
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -112,7 +46,7 @@ class Table(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    def add(self, record: Record) -> None:
+    def add(self, record: R_contra) -> None:
         """Add the row of a record."""
         ...
 
@@ -123,30 +57,58 @@ class Table(Protocol):
 
 # --- CSV
 
-# What a spreadsheet takes for the beginning of a formula (OWASP's list for CSV injection).
-_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - full-width signs work in Excel, too
+# Where a cell may begin: at the beginning, and after what a reader takes for the end of a cell or of a
+# line. Excel separates at ; in half the world, and one that does so does not know our quotes either.
+_BEGINS: Final = r"(?:\A|(?<=[,;\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]))"
+# What a spreadsheet takes for the beginning of a formula (OWASP's list for CSV injection); white space
+# and quotes before the sign do not make it harmless.
+_FORMULA: Final = re.compile(
+    # Full-width signs work in Excel, too.
+    _BEGINS + r"""(?=[\s"]*[=+\-@＝＋－＠])|\A(?=[\t\r\n])"""  # noqa: RUF001
+)
+# What a spreadsheet reads as a number, a time or a date, and then shows as something else.
+_NUMERIC: Final = re.compile(r"\s*[.,]?\d[\d\s.,:/%-]*(?:[eE][+-]?\d+)?\s*", re.ASCII)
+_UNCHANGED: Final = re.compile(r"0|[1-9]\d{0,14}|\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def inert(text: str) -> str:
-    """Text that no spreadsheet runs: an apostrophe before what begins like a formula.
+    """Text that stays text in a spreadsheet, whether it separates cells at commas, semicolons or tabs.
 
-    White space before the sign does not make it harmless.
+    An apostrophe goes before whatever begins like a formula, at the beginning of the text and after
+    each separator in it, and before a text that is a number, a time or a date which a spreadsheet
+    would change: leading zeros, more than 15 digits, ``1e5``, ``24/7``. A plain whole number and a
+    date as ISO 8601 writes it stay as they are.
     """
-    if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA):
+    if _NUMERIC.fullmatch(text) and not _UNCHANGED.fullmatch(text):
         return f"'{text}"
-    return text
+    return _FORMULA.sub("'", text)
 
 
-class CSV:
-    """UTF-8, commas, a header; date-times in ISO 8601 in the zone, text as ``inert`` leaves it."""
+class CSV(Generic[R]):
+    """UTF-8, commas, a header; date-times in ISO 8601 in the zone, text as ``inert`` leaves it.
 
-    def __init__(self, file: BinaryIO, zone: tzinfo) -> None:
+    Excel takes it for UTF-8 only if it begins with a byte order mark, ``bom``.
+    """
+
+    cut = 0
+
+    def __init__(
+        self, file: BinaryIO, columns: Columns[R], zone: tzinfo, *, bom: bool = False
+    ) -> None:
+        self._columns = columns
         self._zone = zone
-        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._text = io.TextIOWrapper(
+            file, encoding="utf-8-sig" if bom else "utf-8", newline="", write_through=True
+        )
+        # With its own end of a line, a csv older than 3.11.9 and 3.12.3 would not quote a lone CR.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def write(self, line: str) -> None:
+        """Write a line as the csv module has made it."""
+        self._text.write(line.removesuffix("\r\n") + "\n")
 
     def __enter__(self) -> Self:
-        self._writer.writerow(HEADER)
+        self._writer.writerow([inert(name) for name in self._columns.header])
         return self
 
     def __exit__(
@@ -158,13 +120,13 @@ class CSV:
         with contextlib.suppress(ValueError, OSError):
             self._text.detach()  # the file is its opener's
 
-    def add(self, record: Record) -> None:
+    def add(self, record: R) -> None:
         """Add the row of a record."""
-        self._writer.writerow([self._cell(cell) for cell in cells(record)])
+        self._writer.writerow([self._cell(cell) for cell in self._columns.cells(record)])
 
     def _cell(self, cell: Cell) -> str | int | float | None:
         if isinstance(cell, datetime):
-            return _in_zone(cell, self._zone).isoformat()
+            return in_zone(cell, self._zone).isoformat()
         return inert(cell) if isinstance(cell, str) else cell
 
     def finish(self) -> None:
@@ -195,7 +157,7 @@ class _Book(Protocol):
 _ROWS: Final = 1_048_576 - 1  # of a sheet, without the header
 _FIRST_DATE: Final = datetime(1901, 1, 1)  # noqa: DTZ001 - Excel's have no zone; its 1900 is wrong
 _EXACT: Final = 10**15  # Excel keeps 15 digits of a number
-_WIDTHS: Final = {"id": 38.0, "flow_id": 38.0, "flow": 34.0, "error_message": 60.0}
+_LONGEST: Final = 32_767  # units of UTF-16 in a cell
 
 
 def need_excel() -> None:
@@ -203,42 +165,49 @@ def need_excel() -> None:
     try:
         importlib.import_module("xlsxwriter")
     except ImportError as error:
+        from hilos_async._extras import install_command
+
         raise ImportError(
-            "an .xlsx file needs xlsxwriter: install the extra, pip install 'hilos-async[excel]', or "
+            f"an .xlsx file needs xlsxwriter: install the extra, {install_command('excel')}, or "
             "write a .csv"
         ) from error
 
 
-class XLSX:
+class XLSX(Generic[R]):
     """One sheet: ids and other text as text, numbers as numbers, dates as dates in the zone.
 
     A cell holds no zone, so the headers of the dates name it. A date that Excel does not have, and a
-    number that it would round, is text.
+    number that it would round, is text. A text longer than a cell can be is cut, and its end says so.
     """
 
-    def __init__(self, file: BinaryIO, zone: tzinfo) -> None:
+    def __init__(self, file: BinaryIO, columns: Columns[R], zone: tzinfo, spool: Path) -> None:
+        self._columns = columns
         self._zone = zone
         self._row = 0
-        # Rows wait there until the end; a directory of ours is removed whatever happens.
-        self._spool = tempfile.TemporaryDirectory(prefix="hilos-export-")
+        self.cut = 0
+        # Rows wait there until the end. It is where the table will be: a full disk is that one's.
+        self._spool = spool
+        shutil.rmtree(spool, ignore_errors=True)  # what a kill has left
+        spool.mkdir()
         options = {
             "constant_memory": True,
-            "tmpdir": self._spool.name,
+            "tmpdir": str(spool),
             "strings_to_formulas": False,
             "strings_to_numbers": False,
             "strings_to_urls": False,
         }
         self._book = cast("_Book", importlib.import_module("xlsxwriter").Workbook(file, options))
-        self._sheet = self._book.add_worksheet("executions")
+        self._sheet = self._book.add_worksheet(columns.sheet)
         self._day = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._share = self._book.add_format({"num_format": "0.0%"})
         self._bold = self._book.add_format({"bold": True})
 
     def __enter__(self) -> Self:
-        for column, name in enumerate(HEADER):
-            header = f"{name} ({self._zone})" if name in _DATES else name
-            width = _WIDTHS.get(name, 20.0 if name in _DATES else 15.0)
-            self._sheet.set_column(column, column, max(width, len(header) + 2.0))
+        for column, name in enumerate(self._columns.header):
+            is_date = name in self._columns.dates
+            header = f"{name} ({self._zone})" if is_date else self._fitting(name)
+            width = self._columns.widths.get(name, 20.0 if is_date else 15.0)
+            self._sheet.set_column(column, column, min(80.0, max(width, len(header) + 2.0)))
             self._sheet.write_string(0, column, header, self._bold)
         self._sheet.freeze_panes(1, 1)
         return self
@@ -251,21 +220,33 @@ class XLSX:
     ) -> None:
         with contextlib.suppress(OSError):  # after an error, xlsxwriter leaves it open
             self._sheet.row_data_fh.close()
-        self._spool.cleanup()
+        shutil.rmtree(self._spool, ignore_errors=True)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: R) -> None:
         """Add the row of a record."""
         self._row += 1
-        for column, (name, cell) in enumerate(zip(HEADER, cells(record), strict=True)):
+        named = zip(self._columns.header, self._columns.cells(record), strict=True)
+        for column, (name, cell) in enumerate(named):
             if isinstance(cell, str):
-                self._sheet.write_string(self._row, column, cell)
+                self._sheet.write_string(self._row, column, self._fitting(cell))
             elif isinstance(cell, datetime):
-                self._write_date(column, _in_zone(cell, self._zone))
+                self._write_date(column, in_zone(cell, self._zone))
             elif cell is not None and abs(cell) >= _EXACT:
                 self._sheet.write_string(self._row, column, str(cell))
             elif cell is not None:
                 style = self._share if name == "completion_rate" else None
                 self._sheet.write_number(self._row, column, cell, style)
+
+    def _fitting(self, text: str) -> str:
+        """The text, or as much of it as a cell holds with a word on how much it was."""
+        if len(text) <= _LONGEST // 2:
+            return text
+        units = text.encode("utf-16-le", "surrogatepass")
+        if len(units) <= 2 * _LONGEST:
+            return text
+        self.cut += 1
+        mark = f"… [cut: {len(text):,} characters]"
+        return units[: 2 * (_LONGEST - len(mark))].decode("utf-16-le", "ignore") + mark
 
     def _write_date(self, column: int, moment: datetime) -> None:
         local = moment.replace(tzinfo=None)
@@ -276,7 +257,7 @@ class XLSX:
 
     def finish(self) -> None:
         """Put the workbook together."""
-        self._sheet.autofilter(0, 0, self._row, len(HEADER) - 1)
+        self._sheet.autofilter(0, 0, self._row, len(self._columns.header) - 1)
         errors = importlib.import_module("xlsxwriter.exceptions")
         try:
             self._book.close()

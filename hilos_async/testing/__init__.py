@@ -1,7 +1,7 @@
 """A Hilos API to test against: a real server on loopback, with limits and faults to order.
 
-It needs aiohttp and nothing else of this library, so that it can disagree with it. It knows one
-endpoint, `GET flow-execution/{id}`, in both contracts, and refuses to listen anywhere but on
+It needs aiohttp and nothing else of this library, so that it can disagree with it. It knows the
+flow endpoints (executions, their contacts, runs) in both contracts, and refuses to listen but on
 loopback: it is made for tests and demonstrations.
 """
 

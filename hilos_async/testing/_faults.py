@@ -27,7 +27,9 @@ class Fault:
     Every fault hits a `share` (above 0, at most 1) of the lookups, of these `ids` only if they are
     given, and at most `times` times for each id. Which ones `share` means depends on the seed of
     the fake, the fault's place in the list, the id and how often that id was asked for: not on the
-    order in which ids come. Only lookups that the key and the limit let pass are hit.
+    order in which ids come. Only requests that the key and the limit let pass are hit. A page of a
+    list counts as one id for `times`, and is about the execution or flow that the list is filtered
+    by; a run is about its flow.
     """
 
     kind: FaultKind
@@ -61,6 +63,11 @@ class Fault:
             raise ValueError(f"Fault.truncate(keep=...) is from 0 to below 1, not {self.keep!r}")
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(f"Fault.delay takes seconds from 0, not {self.seconds!r}")
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is a refusal that says that nothing was done: a 4xx other than 408."""
+        return self.kind in ("status", "body") and 400 <= self.code < 500 and self.code != 408
 
     @classmethod
     def status(
@@ -177,26 +184,26 @@ class FaultPicker:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._lookups: Counter[UUID] = Counter()
-        self._hits: Counter[tuple[Fault, UUID]] = Counter()
+        self._asked: Counter[object] = Counter()
+        self._hits: Counter[tuple[Fault, object]] = Counter()
 
-    def pick(self, faults: Sequence[Fault], id: UUID) -> Fault | None:
-        """Give the first of `faults` that hits this lookup of `id`."""
-        nth = self._lookups[id]
-        self._lookups[id] += 1
+    def pick(self, faults: Sequence[Fault], asked: object, id: UUID | None) -> Fault | None:
+        """Give the first of `faults` that hits what is `asked` now, which is about `id`."""
+        nth = self._asked[asked]
+        self._asked[asked] += 1
         for place, fault in enumerate(faults):
-            if self._hit(fault, place, id, nth):
+            if fault.ids is not None and id not in fault.ids:
+                continue
+            if self._hit(fault, place, asked, nth):
                 if fault.times is not None:
-                    self._hits[fault, id] += 1
+                    self._hits[fault, asked] += 1
                 return fault
         return None
 
-    def _hit(self, fault: Fault, place: int, id: UUID, nth: int) -> bool:
-        if fault.ids is not None and id not in fault.ids:
+    def _hit(self, fault: Fault, place: int, asked: object, nth: int) -> bool:
+        if fault.times is not None and self._hits[fault, asked] >= fault.times:
             return False
-        if fault.times is not None and self._hits[fault, id] >= fault.times:
-            return False
-        return fault.share == 1 or draws(self._seed, "fault", place, id, nth)[0] < fault.share
+        return fault.share == 1 or draws(self._seed, "fault", place, asked, nth)[0] < fault.share
 
 
 def _only(ids: Ids | None) -> frozenset[UUID] | None:

@@ -41,14 +41,18 @@ def throttled(seconds: str, headers: Mapping[str, str]) -> Reply:
     return error(429, f"Request was throttled. Expected available in {seconds} {unit}.", headers)
 
 
-def method_not_allowed(method: str) -> Reply:
-    """Refuse everything but GET."""
-    return error(405, f'Method "{method}" not allowed.', {"Allow": "GET"})
+def method_not_allowed(method: str, allowed: str = "GET") -> Reply:
+    """Refuse every method but one."""
+    return error(405, f'Method "{method}" not allowed.', {"Allow": allowed})
+
+
+def invalid(errors: Mapping[str, object], status: int = 400) -> Reply:
+    """Refuse what was sent, with what is wrong in each field."""
+    return Reply(status, as_json(errors))
 
 
 NO_CREDENTIALS = unauthorized("Authentication credentials were not provided.")
 INVALID_TOKEN = unauthorized("Invalid token.")
-NO_SUCH_EXECUTION = error(404, "No FlowExecution matches the given query.")
 # An id that is no UUID fails before the query, so the words are others.
 NO_SUCH_ID = error(404, "Not found.")
 # A path that no view serves never reaches the REST framework: Django answers, in HTML.

@@ -10,27 +10,25 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from aiohttp import web
 
+from hilos_async.testing._account import Account
 from hilos_async.testing._faults import Fault, FaultPicker
 from hilos_async.testing._limits import FakeLimit, FakeLimiter
 from hilos_async.testing._replies import (
     INVALID_TOKEN,
     NO_CREDENTIALS,
-    NO_SUCH_EXECUTION,
-    NO_SUCH_ID,
     NO_SUCH_PATH,
     Reply,
     as_json,
-    method_not_allowed,
     throttled,
 )
-from hilos_async.testing._stories import Stories
+from hilos_async.testing._views import Question, Views, read_path, uuid_or_none
 from hilos_async.testing._wire import close, response, stop_accepting, strike
 
 if TYPE_CHECKING:
@@ -47,7 +45,9 @@ class FakeHilos:
     `faults`: what goes wrong; the first that hits a lookup wins. `latency`: (real) seconds before
     every answer. `lifetime`: executions go from PROCESSING to their end in at most so many seconds
     of `clock`, each at its own pace; None lets them stand still. `native`: the contract of
-    api.hilos.io rather than ActiveCampaign's. `seed`: another one gives other executions and hits.
+    api.hilos.io rather than ActiveCampaign's. `executions`: how many the list of them has, beside
+    which any UUID is an execution; `page_size`: rows on a page where the request names none (at most
+    100 are given). `seed`: another one gives other executions and hits.
     `clock`: seconds that never go back, for `limit`, `lifetime` and `arrivals`. `host`, `port`: an
     address of loopback (anything else is a ValueError) and a fixed port, or 0 for a free one.
 
@@ -74,6 +74,8 @@ class FakeHilos:
         latency: float = 0.0,
         lifetime: float | None = None,
         native: bool = False,
+        executions: int = 60,
+        page_size: int = 40,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
         host: str = "127.0.0.1",
@@ -92,15 +94,15 @@ class FakeHilos:
         for fault in self.faults:
             _must_be(Fault, fault, "faults")
         self._token = token
+        self._native = native
         self._revoked = False
         self._limiter: FakeLimiter | None = None
         self.limit = limit
         self._clock = clock
         self._started_at: float | None = None
-        self._stories = Stories(seed, lifetime=lifetime, native=native)
+        self._account = Account(seed, executions, lifetime=lifetime, native=native)
+        self._views = Views(self._account, page_size=page_size, native=native)
         self._picker = FaultPicker(seed)
-        self._pins: dict[UUID, dict[str, object]] = {}
-        self._removed: set[UUID] = set()
         self._host = _loopback(host)
         self._asked_port = port
         self._port: int | None = None
@@ -134,7 +136,12 @@ class FakeHilos:
         """
         from hilos_async.session import HilosSession
 
-        given: dict[str, object] = {"token": self.token, "base_url": self.base_url, **options}
+        given: dict[str, object] = {
+            "token": self.token,
+            "base_url": self.base_url,
+            "deployment": "native" if self._native else "activecampaign",
+            **options,
+        }
         return HilosSession(**cast(dict[str, Any], given))
 
     def revoke(self) -> None:
@@ -164,11 +171,10 @@ class FakeHilos:
 
         A removed one is a LookupError.
         """
-        if (key := _uuid(id)) in self._removed:
-            raise LookupError(f"execution {key} was removed")
         elapsed = self._elapsed() if at is None else at
+        document = self._account.document(_uuid(id), elapsed)
         # What the documents share must not change for all when one is changed.
-        return cast(dict[str, object], json.loads(as_json(self._document(key, elapsed))))
+        return cast(dict[str, object], json.loads(as_json(document)))
 
     def put(self, id: UUID | str, /, *, status: str | None = None, **fields: object) -> None:
         """Fix fields of one execution, which exists again if it was removed.
@@ -176,24 +182,64 @@ class FakeHilos:
         With a `status` all of it is as in that status and stands still; any word will do.
         `fields` are the contract's own (another name is a TypeError) and go over everything.
         """
-        if unknown := sorted(fields.keys() - self._stories.fields):
+        known = self._account.stories.fields
+        if unknown := sorted(fields.keys() - known):
             raise TypeError(
                 f"an execution has no field {unknown[0]!r} in this contract; it has "
-                + ", ".join(sorted(self._stories.fields))
+                + ", ".join(sorted(known))
             )
         json.dumps(fields)  # What is no JSON is the caller's TypeError, and now.
-        key = _uuid(id)
-        self._removed.discard(key)
-        pins = self._pins.setdefault(key, {})
-        pins |= fields
-        if status is not None:
-            pins["status"] = status
+        self._account.put(_uuid(id), fields if status is None else {**fields, "status": status})
 
     def remove(self, id: UUID | str) -> None:
-        """Answer 404 for this id from now on, and forget what was put for it."""
-        key = _uuid(id)
-        self._pins.pop(key, None)
-        self._removed.add(key)
+        """Answer 404 for this id from now on, list it no more, and forget what was put for it.
+
+        It may be that of an execution or of one of its contacts.
+        """
+        self._account.remove(_uuid(id))
+
+    @property
+    def flows(self) -> list[UUID]:
+        """The flows that can be run."""
+        return list(self._account.stories.flows)
+
+    def start(self, flow: UUID | str, contacts: Sequence[Mapping[str, object]]) -> UUID:
+        """Make an execution of a flow for these contacts, as a run does, and give its id."""
+        return self._account.run(_uuid(flow), contacts, self._elapsed())
+
+    @property
+    def runs_created(self) -> int:
+        """How many executions were started by a run, since the fake was made."""
+        return self._account.runs
+
+    # --- the lists
+
+    @property
+    def shift(self) -> float:
+        """How lists change while they are read: about so many rows are inserted at the top, and as
+        many removed anywhere, before each page is. 0.0 leaves them as they are.
+        """
+        return self._views.shift
+
+    @shift.setter
+    def shift(self, rows: float) -> None:
+        if not (math.isfinite(rows) and 0 <= rows <= 10):
+            raise ValueError(f"FakeHilos.shift takes rows from 0 to 10, not {rows!r}")
+        self._views.shift = rows
+
+    @property
+    def next_host(self) -> str | None:
+        """The origin that `next` and `previous` lead to; None for this server's own."""
+        return self._views.next_host
+
+    @next_host.setter
+    def next_host(self, origin: str | None) -> None:
+        self._views.next_host = origin
+
+    @property
+    def violations(self) -> list[str]:
+        """What requests had in them that the contract does not know, in words."""
+        return self._views.violations
 
     # --- what it was asked
 
@@ -260,7 +306,8 @@ class FakeHilos:
         self._in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self._in_flight)
         try:
-            reply, fault = self._judge(request, self._clock())
+            question = await _read(request)
+            reply, fault = self._judge(request, question, self._clock())
             if self.latency:
                 await asyncio.sleep(self.latency)
             if fault is None:
@@ -270,18 +317,20 @@ class FakeHilos:
         finally:
             self._in_flight -= 1
 
-    def _judge(self, request: web.BaseRequest, now: float) -> tuple[Reply, Fault | None]:
+    def _judge(
+        self, request: web.BaseRequest, question: Question | None, now: float
+    ) -> tuple[Reply, Fault | None]:
         """Say what the API answers, and which fault comes between.
 
-        In the order of Django and its REST framework: path, key, limit, method, the id itself.
+        In the order of Django and its REST framework: path, key, limit, method, the id itself. What
+        comes out as another 4xx than 408 has started no run; under any other fault one has happened,
+        as on a server whose answer gets lost.
         """
-        text = _id_in(request.path)
-        if text is None:
+        if question is None:
             return NO_SUCH_PATH, None
-        id = _uuid_or_none(text)
-        if id is not None:
-            self.asked[id] += 1
-            self.arrivals.append((now, id))
+        if question.id is not None:
+            self.asked[question.id] += 1
+            self.arrivals.append((now, question.id))
         if (refusal := self._refused_key(request)) is not None:
             return refusal, None
         limiter = self._limiter
@@ -290,15 +339,12 @@ class FakeHilos:
             return self._refused_by(limiter, wait, now), None
         self.accepted += 1
         fields = limiter.headers(now, epoch=time.time()) if limiter is not None else {}
-        if request.method != "GET":
-            return _with(method_not_allowed(request.method), fields), None
-        if id is None:
-            return _with(NO_SUCH_ID, fields), None
-        fault = self._picker.pick(self.faults, id)
-        if id in self._removed:
-            return _with(NO_SUCH_EXECUTION, fields), fault
-        body = as_json(self._document(id, self._elapsed()))
-        return Reply(200, body, headers=fields), fault
+        fault = None
+        if question.has_view and (question.text is None or question.id is not None):
+            fault = self._picker.pick(self.faults, question.key, question.about)
+        if fault is not None and fault.refuses:
+            return Reply(fault.code, b"", headers=fields), fault
+        return _with(self._views.answer(question, self._elapsed()), fields), fault
 
     def _refused_key(self, request: web.BaseRequest) -> Reply | None:
         headers = request.headers
@@ -318,13 +364,6 @@ class FakeHilos:
             headers["Retry-After"] = advice
         return throttled(advice or str(math.ceil(wait)), headers)
 
-    def _document(self, id: UUID, elapsed: float) -> dict[str, object]:
-        pins = self._pins.get(id)
-        if pins is None:
-            return self._stories.document(id, elapsed)
-        status = pins.get("status")
-        return self._stories.document(id, elapsed, cast("str | None", status)) | pins
-
     def _elapsed(self) -> float:
         return 0.0 if self._started_at is None else self._clock() - self._started_at
 
@@ -333,16 +372,23 @@ def _with(reply: Reply, fields: dict[str, str]) -> Reply:
     return reply._replace(headers={**reply.headers, **fields}) if fields else reply
 
 
-def _id_in(path: str) -> str | None:
-    text = path.removeprefix(f"{_PREFIX}/flow-execution/")
-    return None if text == path or not text or "/" in text else text
-
-
-def _uuid_or_none(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
+async def _read(request: web.BaseRequest) -> Question | None:
+    """The question that a request is; None for a path that no view serves."""
+    path = request.path.removeprefix(_PREFIX)
+    found = read_path(path) if path != request.path else None
+    if found is None:
         return None
+    endpoint, text = found
+    return Question(
+        endpoint,
+        text,
+        None if text is None else uuid_or_none(text),
+        request.method,
+        str(request.url),
+        tuple(request.query.items()),
+        request.content_type,
+        await request.read() if request.method == "POST" else b"",
+    )
 
 
 def _uuid(id: UUID | str) -> UUID:

@@ -7,7 +7,14 @@ the same story, looked at in one moment for good. It knows nothing of requests, 
 from bisect import bisect_right
 from uuid import UUID
 
-from hilos_async.testing._campaigns import VARIABLES, campaigns, date_time, duration, users
+from hilos_async.testing._campaigns import (
+    VARIABLES,
+    Campaign,
+    campaigns,
+    date_time,
+    duration,
+    users,
+)
 from hilos_async.testing._chance import draws, uuid_about
 
 _STAGES = ("PROCESSING", "READY", "AWAITING_CONFIRMATION", "CONFIRMED", "STARTING", "RUNNING")
@@ -41,12 +48,22 @@ class Stories:
         self._native = native
         self._people = users(native=native)
         self._campaigns = campaigns(seed, self._people, native=native)
+        self.flows = {UUID(str(made.flow["id"])): made for made in self._campaigns}
         self.fields = frozenset(self.document(UUID(int=0), 0.0))
 
-    def document(self, id: UUID, elapsed: float, status: str | None = None) -> dict[str, object]:
+    def document(
+        self,
+        id: UUID,
+        elapsed: float,
+        status: str | None = None,
+        *,
+        flow: UUID | None = None,
+        contacts: int | None = None,
+    ) -> dict[str, object]:
         """Give the execution `elapsed` seconds after the start, or, if `status` is given, in it.
 
-        The documents within it are shared with those of other executions: not to be changed.
+        `flow` and `contacts` are those of a run that somebody has ordered. The documents within it
+        are shared with those of other executions: not to be changed.
         """
         chance = draws(self._seed, "execution", id)
         begins = self._begins(chance)
@@ -58,7 +75,12 @@ class Stories:
             moment = elapsed
         else:
             stage, moment = _moment_in(status, begins, chance)
-        return self._written(id, chance, begins, stage, moment, status)
+        campaign = self._campaigns[int(chance[8] * len(self._campaigns))]
+        if flow is not None:
+            campaign = self.flows[flow]
+        if contacts is None:
+            contacts = int(20 * 2_500 ** draws("counters", id)[0])
+        return self._written(id, chance, begins, stage, moment, status, campaign, contacts)
 
     def _begins(self, chance: tuple[float, ...]) -> list[float]:
         """Give when each stage begins and, last, when the execution ends: its own pace."""
@@ -83,8 +105,9 @@ class Stories:
         stage: int,
         moment: float,
         status: str,
+        campaign: Campaign,
+        contacts: int,
     ) -> dict[str, object]:
-        campaign = self._campaigns[int(chance[8] * len(self._campaigns))]
         author = self._people[int(chance[9] * len(self._people))]
         # Runs that stand still are spread over the months before the epoch; those that move were
         # all ordered in the hour before it.
@@ -111,7 +134,7 @@ class Stories:
                 name: f"{{{{contact.{name}}}}}" for name in VARIABLES[: int(chance[14] * 5)]
             },
             "start_on": date_time(created + 1_800) if chance[13] > 0.7 else None,
-            **_counters(id, status, done, reach=chance[14] if canceled else 1.0),
+            **_counters(id, contacts, status, done, reach=chance[14] if canceled else 1.0),
             "created_on": date_time(created),
             "created_by": author,
             "contact_filters": filters if chosen == "FILTERS" else [],
@@ -151,11 +174,12 @@ def _moment_in(status: str, begins: list[float], chance: tuple[float, ...]) -> t
     return stage, begin + (end - begin) * chance[15]
 
 
-def _counters(id: UUID, status: str, done: float, *, reach: float) -> dict[str, object]:
+def _counters(
+    id: UUID, contacts: int, status: str, done: float, *, reach: float
+) -> dict[str, object]:
     """Give the counters of a run, `done` from 0 to 1, that gets to `reach` of its contacts."""
     done = min(1.0, max(0.0, done))  # Outside: not begun yet, ended long ago.
     chance = draws("counters", id)
-    contacts = int(20 * 2_500 ** chance[0])
     # Each counter grows towards its own total, so that none ever falls while the run goes on.
     totals = {
         "failed": int(contacts * 0.04 * chance[1]),

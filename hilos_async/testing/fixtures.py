@@ -6,6 +6,7 @@ Nothing else imports it: pytest is no dependency of this library.
 """
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Iterator
 from typing import Literal
 
@@ -39,6 +40,8 @@ def hilos(request: pytest.FixtureRequest, fake_hilos: FakeHilos) -> HilosSession
     # only the one that runs the test may open and close the session.
     opened_by = "_hilos_of_anyio"
     mark = request.node.get_closest_marker("asyncio")
+    if mark is not None and "anyio_backend" in request.fixturenames:
+        return _closed_by_the_test(request, fake_hilos.session())
     if mark is not None:
         opened_by = f"_hilos_of_pytest_asyncio_{_loop_scope(mark, request.config)}"
     elif "anyio_backend" not in request.fixturenames:
@@ -54,6 +57,20 @@ def hilos(request: pytest.FixtureRequest, fake_hilos: FakeHilos) -> HilosSession
             pytrace=False,
         )
     session: HilosSession = request.getfixturevalue(opened_by)
+    return session
+
+
+def _closed_by_the_test(request: pytest.FixtureRequest, session: HilosSession) -> HilosSession:
+    """The session, which the test itself closes: pytest-asyncio runs it, and anyio all its fixtures."""
+    test = request.node.obj
+
+    @functools.wraps(test)
+    async def closing(*arguments: object, **named: object) -> None:
+        async with session:
+            await test(*arguments, **named)
+
+    request.node.obj = closing
+    request.addfinalizer(lambda: setattr(request.node, "obj", test))
     return session
 
 

@@ -9,14 +9,14 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from hilos_async import RateLimit
+from hilos_async import RateLimit, errors
 from hilos_async.testing import FakeLimit, Fault
 from tests.browser import PATIENCE
-from tests.campaign_board.stage import IDS, Page, Stage, counted, named, needs_browser
+from tests.campaign_board.stage import IDS, Page, Stage, counted, modules, named, needs_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -71,10 +71,10 @@ def test_a_failing_campaign_shows_its_reason_until_it_answers_again(page: Page) 
     page.open()
     page.shows("The database is away.", page.row(ONE))
     page.shows("It is asked again.", page.row(ONE))
-    page.shows("No FlowExecution matches the given query.", page.row(TWO))
+    page.shows("This account has no such campaign.", page.row(TWO))
     assert "It is asked again." not in page.text(page.row(TWO))
     page.shows("Template paused by the provider", page.row(THREE))
-    page.shows("'nonsense' is no execution id", page.row("nonsense"))
+    page.shows("'nonsense' is not the id of a campaign.", page.row("nonsense"))
     page.shows("Failing 3", "#show")
     page.shows("10%", page.row(FOUR))
     fake.faults.append(Fault.status(503, detail="Back soon.", ids=[FOUR]))
@@ -87,6 +87,120 @@ def test_a_failing_campaign_shows_its_reason_until_it_answers_again(page: Page) 
     page.shows("20%", page.row(FOUR))
     assert "The database is away." not in page.text("body")
     assert "Failing 2" in page.text("#show")
+    for address in ("flow-execution", "GET ", "http", page.it.fake.base_url):
+        assert address not in page.text("body")
+
+
+@needs_browser
+def test_a_line_shows_how_a_campaign_went_on(page: Page) -> None:
+    fake = page.it.fake
+    counted(fake, ONE, "RUNNING", 100, 10)
+    counted(fake, TWO, "COMPLETED", 100, 100)
+    page.it.start([ONE, TWO])
+    page.open()
+    for percent in (30, 50):
+        page.shows(f"{percent - 20}%", page.row(ONE))
+        counted(fake, ONE, "RUNNING", 100, percent)
+    page.shows("50%", page.row(ONE))
+    line = "return document.querySelector(arguments[0]).getAttribute(arguments[1])"
+    points = str(page.window.run(line, f"{page.row(ONE)} polyline", "points")).split()
+    heights = [float(point.partition(",")[2]) for point in points]
+    assert heights[0] == 90
+    assert heights[-1] == 50
+    assert heights == sorted(heights, reverse=True)
+    told = str(page.window.run(line, f"{page.row(ONE)} .trend svg", "aria-label"))
+    assert told.startswith("From 10% to 50% in ")
+    visible = "return document.querySelector(arguments[0]).checkVisibility()"
+    assert page.window.run(visible, f"{page.row(ONE)} .trend svg")
+    assert not page.window.run(visible, f"{page.row(TWO)} .trend svg"), "one point is no line"
+
+
+SAID = "GET flow-execution/0: https://api.invalid"
+OF_A_LOOKUP: list[errors.HilosError] = [
+    errors.TransportError(SAID),
+    errors.AttemptTimeoutError(SAID),
+    *(kind(SAID, status=status) for kind, status in (
+        (errors.StatusError, 400),
+        (errors.AuthenticationError, 401),
+        (errors.PermissionDeniedError, 403),
+        (errors.NotFoundError, 404),
+        (errors.RateLimitError, 429),
+        (errors.ServerError, 503),
+    )),
+    errors.DecodeError(SAID, path="$.flow"),
+    errors.ResponseTooLargeError(SAID, limit=1),
+    errors.DeadlineExceededError(SAID),
+    errors.SessionClosedError(SAID),
+    errors.InvalidIdError(SAID),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OF_A_LOOKUP, ids=lambda error: type(error).__name__)
+def test_every_error_of_a_lookup_is_told_in_words_for_people(error: errors.HilosError) -> None:
+    with modules() as (_, board):
+        told = board._reason(error)
+    assert told.endswith((".", "?"))
+    assert "does not know" not in told
+    assert SAID not in told
+
+
+def test_a_line_gets_coarser_and_keeps_its_ends() -> None:
+    with modules() as (_, board):
+        it, row = board.Board([]), board.Row(ONE)
+        for done in range(1_001):
+            row.counts = dict.fromkeys(board.COUNTS, 0) | {"num_contacts": 1_000, "completed": done}
+            it._mark(row)
+            it._mark(row)  # nothing has moved: no point
+        shares = [share for _, share in row.history]
+        assert len(shares) <= board.POINTS
+        assert (shares[0], shares[-1]) == (0, 1_000)
+        assert shares == sorted(set(shares))
+
+
+@needs_browser
+def test_campaigns_are_found_and_sorted(page: Page) -> None:
+    fake = page.it.fake
+    names = {ONE: "Promoción de verano", TWO: "Bienvenida", THREE: "Ánimo"}
+    for place, (id, name) in enumerate(names.items()):
+        counted(fake, id, "RUNNING", 100 + place, 90 - 30 * place, flow=named(fake, id, name))
+    fake.remove(FOUR)
+    page.it.start([ONE, TWO, THREE, FOUR])
+    page.open()
+    page.shows("Failing 1", "#show")
+
+    def order() -> list[str]:
+        found = page.window.run(
+            "return [...document.querySelectorAll('#campaigns tbody')]"
+            ".filter((it) => it.checkVisibility()).map((it) => it.querySelector('th').title)"
+        )
+        return cast("list[str]", found)
+
+    def choose(selector: str, value: str, event: str) -> None:
+        page.window.run(
+            "const it = document.querySelector(arguments[0]); it.value = arguments[1];"
+            "it.dispatchEvent(new Event(arguments[2]))",
+            selector,
+            value,
+            event,
+        )
+
+    assert order() == [ONE, TWO, THREE, FOUR]
+    choose("#sort", "name", "change")
+    assert order()[-3:] == [THREE, TWO, ONE]  # the one without a name is under its id
+    choose("#sort", "least", "change")
+    assert order()[:3] == [THREE, TWO, ONE]
+    choose("#sort", "contacts", "change")
+    assert order() == [THREE, TWO, ONE, FOUR]
+    choose("#search", "PROMOCION", "input")
+    assert order() == [ONE]
+    page.shows("All 1", "#show")
+    choose("#search", FOUR[-6:], "input")
+    assert order() == [FOUR]
+    choose("#search", "nothing like it", "input")
+    assert page.text("#none") == "No campaign is like that now."
+    choose("#search", "", "input")
+    choose("#sort", "given", "change")
+    assert order() == [ONE, TWO, THREE, FOUR]
 
 
 @needs_browser

@@ -93,7 +93,21 @@ function draw(row) {
   write($(".reason td", element), row.reason + again);
   $(".reason", element).hidden = !row.reason;
   $(".bar", element).setAttribute("aria-label", row.name || row.id);
+  trace(row.history, element);
   measure(row.counts, element, row.ended && !row.failing);
+}
+
+// The line of a campaign: how much was done at each moment, from when it was first seen.
+function trace(history, element) {
+  const svg = $(".trend svg", element);
+  svg.toggleAttribute("hidden", history.length < 2);
+  if (history.length < 2) return;
+  const [[start, before]] = history;
+  const [end, now] = history.at(-1);
+  const x = (at) => (100 * (at - start)) / (end - start || 1);
+  $("polyline", svg).setAttribute("points", history.map(([at, done]) => `${x(at).toFixed(1)},${100 - done / 10}`).join(" "));
+  const span = end - start < 90 ? `${end - start} seconds` : `${Math.round((end - start) / 60)} minutes`;
+  svg.setAttribute("aria-label", `From ${Math.floor(before / 10)}% to ${Math.floor(now / 10)}% in ${span}`);
 }
 
 function summarize() {
@@ -101,14 +115,45 @@ function summarize() {
   const total = {};
   for (const name of COUNTS) total[name] = rows.reduce((sum, row) => sum + (row.counts[name] ?? 0), 0);
   measure(total, $("#totals"));
+  const wanted = plain($("#search").value);
+  const isFound = (row) => plain(`${row.name} ${row.id}`).includes(wanted);
   for (const button of $("#show").children) {
-    const isShown = (row) => button.value === "all" || button.value === group(row);
+    const isShown = (row) => (button.value === "all" || button.value === group(row)) && isFound(row);
     const count = rows.filter(isShown).length;
     write($("b", button), number(count));
     if (button.getAttribute("aria-pressed") === "false") continue;
     for (const row of rows) row.element.hidden = !isShown(row);
     $("#none").hidden = count > 0;
   }
+  arrange(rows);
+}
+
+const ORDERS = {
+  given: () => 0,
+  name: (a, b) => (a.name || a.id).localeCompare(b.name || b.id),
+  status: (a, b) => a.status.localeCompare(b.status),
+  least: (a, b) => share(a) - share(b),
+  contacts: (a, b) => (b.counts.num_contacts ?? -1) - (a.counts.num_contacts ?? -1),
+  failed: (a, b) => (b.counts.failed ?? -1) - (a.counts.failed ?? -1),
+};
+
+// Sorting is stable, so equal ones stay in the order of the ids.
+function arrange(rows) {
+  const sorted = rows.toSorted(ORDERS[$("#sort").value]);
+  let place = $("#campaigns thead");
+  for (const { element } of sorted) {
+    if (place.nextElementSibling !== element) place.after(element);
+    place = element;
+  }
+}
+
+function share({ counts, history }) {
+  return counts.num_contacts ? history.at(-1)[1] : 2_000; // one without contacts is not behind
+}
+
+// For a search: "promocion" finds "Promoción".
+function plain(text) {
+  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().trim();
 }
 
 function measure(counts, element, hasEnded = false) {
@@ -154,6 +199,9 @@ $("#show").addEventListener("click", ({ target }) => {
   for (const button of $("#show").children) button.setAttribute("aria-pressed", button === pressed);
   summarize();
 });
+
+$("#search").addEventListener("input", summarize);
+$("#sort").addEventListener("change", summarize);
 
 connect();
 listen();
