@@ -318,7 +318,8 @@ def play(seed: int, path: Path) -> None:
 
 
 def fields(state: State) -> dict[str, object]:
-    return msgspec.structs.asdict(state) | {"log": list(state.log)}
+    named: dict[str, object] = msgspec.structs.asdict(state)
+    return named | {"log": list(state.log)}
 
 
 def test_three_processes_and_one_memory_give_the_same_slots(path: Path) -> None:

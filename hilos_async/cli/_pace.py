@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUMMARY = "show the limits that this machine keeps, or forget them"
 DESCRIPTION = """\
 Show what is known of each limit that commands, web apps and MachinePacers of this machine and user keep
-together: one line for each base URL and API key, under a name from which neither can be told. It is
+together: one line for each base URL and API key, under a name that tells neither. It is
 forgotten a day after its last use."""
 
 
