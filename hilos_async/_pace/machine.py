@@ -19,9 +19,7 @@ from hilos_async._pace.state import State, told
 if TYPE_CHECKING:
     from hilos_async._pace.pacer import Reply
 
-_HELD: Final = (
-    0.001  # seconds until a lock is tried again that is held, which is for a tenth of that
-)
+_HELD: Final = 0.001  # seconds until a lock that is held is tried again
 _STUCK: Final = 1.0  # seconds after which a holder that writes nothing is stopped, not slow
 _ALONE: Final = 10.0  # seconds until a file that failed is tried again
 _AHEAD: Final = 0.02  # seconds before its time that a slot is reserved, or one interval
