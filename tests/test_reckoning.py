@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from hilos_async import Reply
-from hilos_async._pace import reckoning, redis_script, slots
+from hilos_async._pace import reckoning, redis_script
 from hilos_async._pace.pacer import Quota
-from hilos_async._pace.state import Refusal, State, decode, encode, moved, told
+from hilos_async._pace.state import Refusal, State, decode, encode, told
 from tests.redis_server import BINARY, MISSING, RedisServer
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Scripted:
         packed: Any = self.client.get(self.key)
         kept = msgspec.msgpack.decode(packed)
         kept["until"] = kept.pop("till")
-        for clock in ("last", "ahead"):
-            del kept[clock]
+        for own in ("last", "ahead", "heard"):
+            del kept[own]
         for name in ("reserved", "flying", "replies", "log"):
             kept[name] = kept[name] or []  # an empty table is a map to it
         refused = kept.pop("refused", None)
@@ -136,9 +136,9 @@ def play(seed: int, scripted: Scripted) -> int:
     state = told(*history.limit) if history.limit else State()
     limit = (state.requests, state.per) if history.limit else None
     compared = 0
-    for _ in range(history.chance.randrange(5, 60)):
+    for step in range(history.chance.randrange(5, 60)):
         history.go_on()
-        report = redis_script.Report("one", 0, limit)
+        report = redis_script.Report("one", 0, step + 1, limit)
         deed = history.chance.choice(["reserve", "reserve", "leave", "reply", "reply"])
         slot = None
         if deed == "reserve":

@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from hilos_async._log import LimitLog
 from hilos_async._pace import slots
 from hilos_async._pace.known import KnownPacer
 from hilos_async._pace.pacer import Pace, RateLimit
-from hilos_async._pace.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 class LearningPacer(KnownPacer):
     """Learns a limit from refusals, ``Retry-After`` and rate-limit header fields, and keeps it."""
 
+    _learns = True
+
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(None, clock=clock)
-        self._state = State()
-        self._log = LimitLog()
         self._kept = 0.0
 
     async def reserve(self) -> float:
@@ -42,13 +40,15 @@ class LearningPacer(KnownPacer):
 
     def pace(self) -> Pace:
         """The state at this moment; no rate while no limit has been met."""
-        s = self._state
-        if not s.requests:
+        state = self._memory.state
+        if not state.requests:
             return Pace(rate=None, limit=None)
-        return Pace(rate=1 / slots.interval(s), limit=RateLimit(s.requests, s.per))
+        limit = RateLimit(state.requests, state.per)
+        return Pace(rate=1 / slots.interval(state), limit=limit)
 
     def _tell(self) -> None:
-        s = self._state
-        if s.requests != self._kept:
-            self._kept = s.requests
-            self._log.tell(RateLimit(s.before or s.requests, s.per), RateLimit(s.requests, s.per))
+        state = self._memory.state
+        if state.requests != self._kept:
+            self._kept = state.requests
+            known = RateLimit(state.before or state.requests, state.per)
+            self._memory.log.tell(known, RateLimit(state.requests, state.per))

@@ -18,7 +18,7 @@ local s = packed and cmsgpack.unpack(packed) or {
   first = 0, log = {}, logged = 0, accepted = 0, emptied = 0, since = 0,
   flows = false, sure = false, low = 0, high = 0, mean = 0, seen = 0, before = 0,
   more = MORE, less = MORE, patience = FIRST_TRY, stepped = 0, stepped_at = 0, waited = 0,
-  announced = 0, announced_per = 0, named = 0, trusts_remaining = true, last = 0, ahead = 0,
+  announced = 0, announced_per = 0, named = 0, trusts_remaining = true, last = 0, ahead = 0, heard = {},
 }
 
 -- The clock of a machine may be set back; a grid that lies an hour ahead would stop the fleet.
@@ -538,8 +538,12 @@ else
     keep(report.known[1], report.known[2])
   end
 end
-for _, event in ipairs(report.events or {}) do
-  if event.verdict then
+local events, number = report.events or {}, report.number or 1
+local heard = s.heard[report.id] or 0
+for nth, event in ipairs(events) do
+  if number + nth - 1 <= heard then
+    -- A reply of ours was lost, and this is told twice.
+  elseif event.verdict then
     event.sent, event.received = now - event.sent, now - event.received
     event.spread = event.spread or 0
     hear_reply(event)
@@ -548,7 +552,13 @@ for _, event in ipairs(report.events or {}) do
   end
 end
 
-redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - SEEN)
+s.heard[report.id] = max(heard, number + #events - 1)
+
+if redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - SEEN) > 0 then
+  for id in pairs(s.heard) do
+    if id ~= report.id and not redis.call('ZSCORE', KEYS[2], id) then s.heard[id] = nil end
+  end
+end
 redis.call('ZADD', KEYS[2], max(now, s.till, s.next), report.id) -- its slot is about there
 local processes = redis.call('ZCARD', KEYS[2])
 local most = 1

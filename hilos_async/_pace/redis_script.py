@@ -85,6 +85,7 @@ class Report(msgspec.Struct, omit_defaults=True):
 
     id: str
     slots: int
+    number: int = 1  # of the first event; those that were heard already change nothing
     limit: tuple[float, float] | None = None  # the one given; otherwise Redis learns it
     known: tuple[float, float] | None = None  # learned earlier, should Redis have lost it
     events: list[Event] = []

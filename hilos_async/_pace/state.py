@@ -100,8 +100,8 @@ def decode(saved: bytes) -> State:
 
 def told(requests: float, per: float) -> State:
     """The state of a pacer that was told its limit; 0 requests: that there is none."""
-    # No window may see three where 2.5 are allowed.
-    return State(learns=False, sure=True, requests=math.floor(requests) if requests >= 1 else requests, per=per)
+    whole = float(math.floor(requests))  # no window may see three where 2.5 are allowed
+    return State(learns=False, sure=True, requests=whole or requests, per=per)
 
 
 def moved(state: State, seconds: float) -> State:
