@@ -108,7 +108,7 @@ def in_threads(app: Any) -> int:
 
         return app(environ, start)
 
-    server = create_server(counting, host="127.0.0.1", port=0, threads=_THREADS)
+    server: Any = create_server(counting, host="127.0.0.1", port=0, threads=_THREADS)
     threading.Thread(target=server.run, daemon=True).start()
     return int(server.effective_port)
 

@@ -35,7 +35,7 @@ def limiters(*without: str) -> pytest.MarkDecorator:
 @_WORK
 @limiters()
 async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> None:
-    count = 100 if limiter.limit.rate > 20 else 20
+    count = 75 if limiter.limit.rate > 20 else 12
     with running(limiter, work=work) as server:
         run = await fetch(server.url, limiter.limit, count, _PATIENCE)
     assert (run.fetched, run.lost) == (count, 0)
@@ -47,7 +47,7 @@ async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> No
 # A minute's limit that nobody tells is found when the minute is over: the benchmark has the time.
 @limiters("express-minute")
 async def test_a_limit_that_nobody_told_is_found(limiter: Limiter, work: bool) -> None:
-    count = 200 if limiter.limit.rate > 20 else 30
+    count = 150 if limiter.limit.rate > 20 else 20
     with running(limiter, work=work) as server:
         run = await fetch(server.url, "learn", count, _PATIENCE)
     assert (run.fetched, run.lost) == (count, 0)
