@@ -1,4 +1,4 @@
-"""The one door: tests, pythons, lowest, lint, typing, docs, build; `bench` measures, `lock` renews the pins."""
+"""The one door: every session that CI runs; `bench` measures, `lock` renews the pins."""
 
 import shlex
 import shutil
