@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import pytest
@@ -19,6 +19,8 @@ from hilos_async import Reply
 from hilos_async._pace import reckoning, redis_script
 from hilos_async._pace.pacer import Quota
 from hilos_async._pace.state import Refusal, State, decode, encode, told
+from hilos_async.testing import FakeLimit
+from hilos_async.testing._limits import FakeLimiter, Kind
 from tests.redis_server import BINARY, MISSING, RedisServer
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from hilos_async._pace.pacer import Verdict
 
-HISTORIES = int(os.environ.get("HISTORIES", "150"))
+HISTORIES = int(os.environ.get("HISTORIES", "100"))
 TICK = 2.0**-12  # seconds; times are whole numbers of it, so that no difference is ever rounded
 
 
@@ -86,6 +88,18 @@ class History:
         self.rush = self.chance.choice([0.002, 0.02, 0.2, 5.0])
         self.quota = self.chance.random() < 0.2
         self.retry_after = self.chance.choice([None, 1.0, 7.0, 40.0, 3_000.0])
+        self.steps = self.chance.randrange(5, 60)
+        # In every fiftieth one a server keeps a limit: long enough that all there is to learn is.
+        self.server: FakeLimiter | None = None
+        if self.chance.random() < 0.02:
+            kind = self.chance.choice(get_args(Kind))
+            told = self.chance.choice(["none", "exact", 1.0])
+            self.server = FakeLimit(
+                self.chance.choice([20, 33, 50]), kind=kind, retry_after=told
+            ).start()
+            self.limit = None
+            self.rush = 0.002
+            self.steps = 800
 
     def go_on(self) -> None:
         seconds = self.chance.expovariate(1 / self.rush)
@@ -102,6 +116,13 @@ class History:
         odds = [1 - self.refuses, self.refuses, self.refuses / 9, self.refuses / 9]
         verdict = self.chance.choices(words, odds)[0]
         retry_after = wait = None
+        if self.server is not None:
+            early = self.server.ask(self.now)
+            if early is None:
+                return Reply("accepted", sent, max(self.now, sent + TICK))
+            said = self.server.limit.advice(early)
+            wait = None if said is None else float(said)
+            return Reply("refused", sent, max(self.now, sent + TICK), wait, wait)
         if verdict == "busy" or (verdict == "refused" and self.chance.random() < 0.7):
             retry_after = self.retry_after or (2.0 if verdict == "busy" else None)
             if retry_after is not None:
@@ -136,7 +157,7 @@ def play(seed: int, scripted: Scripted) -> int:
     state = told(*history.limit) if history.limit else State()
     limit = (state.requests, state.per) if history.limit else None
     compared = 0
-    for step in range(history.chance.randrange(5, 60)):
+    for step in range(history.steps):
         history.go_on()
         report = redis_script.Report("one", 0, step + 1, limit)
         deed = history.chance.choice(["reserve", "reserve", "leave", "reply", "reply"])
