@@ -355,11 +355,7 @@ class HilosSession:
         asked before. ``search`` is text that the API looks for. Raises ``InvalidIdError`` for a filter
         that is no id.
         """
-        filters = {
-            "flow": _optional_id(flow, "flow"),
-            "flow_version": _optional_id(flow_version, "flow version"),
-            "search": _optional_text("search", search),
-        }
+        filters = {"flow": flow, "flow_version": flow_version, "search": search}
         return list_of(self._client, EXECUTIONS, filters)
 
     def list_execution_contacts(
@@ -384,23 +380,14 @@ class HilosSession:
         name for them, and ignores the other's.
         """
         filters = {
-            "flow_execution": _optional_id(execution, "execution"),
-            "flow": _optional_id(flow, "flow"),
-            "flow_version": _optional_id(flow_version, "flow version"),
-            "contact": _optional_id(contact, "contact"),
+            "flow_execution": execution,
+            "flow": flow,
+            "flow_version": flow_version,
+            "contact": contact,
             "is_active": is_active,
-            "search": _optional_text("search", search),
-            "page_size": _checks.whole("page_size", page_size),
+            "search": search,
+            "page_size": page_size,
         }
-        if is_active is not None:
-            _checks.instance("is_active", is_active, bool)
-        by_flow = flow is not None or flow_version is not None
-        if by_flow and self._client.deployment is None:
-            raise ValueError(
-                "flow and flow_version have other names on each deployment, and "
-                f"{self._client.transport.base_url} does not tell which one it leads to: say "
-                "HilosSession(deployment='activecampaign') or 'native'"
-            )
         return list_of(self._client, EXECUTION_CONTACTS, filters)
 
     async def get_execution_contact(
@@ -463,13 +450,3 @@ class HilosSession:
         if max_concurrency is None:
             return self._client.bounds.max_concurrency
         return _checks.whole("max_concurrency", max_concurrency)
-
-
-def _optional_id(value: UUID | str | None, noun: str) -> UUID | None:
-    return None if value is None else _checks.parse_id(value, noun)
-
-
-def _optional_text(name: str, value: str | None) -> str | None:
-    if value is not None:
-        _checks.instance(name, value, str)
-    return value or None

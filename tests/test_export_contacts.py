@@ -120,7 +120,8 @@ async def test_refresh_brings_each_contact_up_to_date(
     fake: FakeHilos, hilos: HilosSession, out: Path
 ) -> None:
     await export_contacts(hilos, [ONE], out)
-    fake.put(ONE, **{**counters(90), "completed": 90, "failed": 0, "expired": 0})
+    now: dict[str, Any] = counters(90) | {"completed": 90, "failed": 0, "expired": 0}
+    fake.put(ONE, **now)
     report = await export_contacts(hilos, [ONE], out, refresh=True)
     assert (report.contacts, report.added) == (90, 0)
     assert {line["contact"]["status"] for line in contacts(out).values()} == {"COMPLETED"}
@@ -215,8 +216,9 @@ async def test_progress_counts_rows_and_knows_the_total_at_the_last_list(
 async def test_bad_input_is_refused_before_any_request(
     arguments: Any, error: type[Exception], fake: FakeHilos, hilos: HilosSession, out: Path
 ) -> None:
+    given: dict[str, Any] = {"executions": [ONE], "path": out, **arguments}
     with pytest.raises(error):
-        await export_contacts(hilos, **{"executions": [ONE], "path": out, **arguments})
+        await export_contacts(hilos, **given)
     assert fake.requests == 0
 
 

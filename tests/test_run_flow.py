@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
     from tests.raw_server import ConnectionFault
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
 
 FLOW = UUID("c0ffee00-0000-4000-8000-000000000001")
 CONTACTS = [NewContact(phone="+5215512345678", first_name="María", meta={"plan": "oro"})]
@@ -284,7 +284,7 @@ async def test_a_deadline_in_the_middle_is_unknown_and_one_before_is_not() -> No
     server = RawServer([hang], then=GOOD)
     async with server, session(server.url, pace=RateLimit(1, per=60)) as hilos:
         with pytest.raises(OutcomeUnknownError) as caught:
-            await hilos.with_options(timeout=0.1).run_flow(FLOW, CONTACTS)
+            await hilos.with_options(timeout=0.3).run_flow(FLOW, CONTACTS)
         assert isinstance(caught.value.__cause__, DeadlineExceededError)
         with pytest.raises(DeadlineExceededError):
             await hilos.run_flow(FLOW, CONTACTS)

@@ -47,10 +47,7 @@ def _decode_at_once() -> None:
 
 
 def _share_nothing() -> None:
-    whole = dataclasses.replace(
-        endpoints.EXECUTION, reader=lambda: endpoints.EXECUTION.decoder.decode
-    )
-    session.EXECUTION = whole
+    session.EXECUTION = dataclasses.replace(endpoints.EXECUTION, parts=None)
 
 
 def _timer_for_each() -> None:

@@ -279,7 +279,7 @@ def decode(document: bytes | str, decoder: msgspec.json.Decoder[T]) -> T:
         ) from error
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
     """The decoder of a Struct, made once."""
     return msgspec.json.Decoder(cls)

@@ -82,12 +82,20 @@ def fan_out_over(
 def list_of(
     client: Client, endpoint: Endpoint[PageDocument[R]], filters: Mapping[str, object]
 ) -> Listing[R]:
-    """A list whose pages are asked for by number, at the base URL.
+    """A list whose pages are asked for by number, at the base URL; its filters are checked here.
 
     One page after another goes with the single lookups in the queue, pages ahead with the batches.
     """
+    checked = {name: _filter(name, value) for name, value in filters.items() if value is not None}
+    ambiguous = endpoint.native_names.keys() & checked.keys()
+    if ambiguous and client.deployment is None:
+        raise ValueError(
+            f"{' and '.join(sorted(ambiguous))} have other names on each deployment, and "
+            f"{client.transport.base_url} does not tell which one it leads to: say "
+            "HilosSession(deployment='activecampaign') or 'native'"
+        )
     reader = client.reader(endpoint)
-    given = query(endpoint, filters, is_native=client.deployment == "native")
+    given = query(endpoint, checked, is_native=client.deployment == "native")
 
     async def ask(caller: Caller, number: int) -> Page[R]:
         sending = Sending(query={**given, "page": str(number)})
@@ -102,3 +110,16 @@ def list_of(
 
     many = Caller(is_batch=True)
     return Listing(functools.partial(ask, SINGLE), functools.partial(ask, many))
+
+
+def _filter(name: str, value: object) -> object:
+    """The value of a filter, checked; most are ids."""
+    match name:
+        case "page_size":
+            return _checks.whole(name, value)
+        case "is_active" | "search":
+            _checks.instance(name, value, bool if name == "is_active" else str)
+            return value
+        case _:
+            noun = "execution" if name == "flow_execution" else name.replace("_", " ")
+            return _checks.parse_id(value, noun)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _TOLD: Final = 10  # lines that are no ids, one by one; of the rest only the number
 
 
-def configure(parser: argparse._ActionsContainer) -> None:
+# argparse has no public name for what a parser and a group of options have in common.
+def configure(parser: argparse._ActionsContainer) -> None:  # pyright: ignore[reportPrivateUsage]
     """Give a command, or a group of its options, the one that names a file of ids."""
     parser.add_argument(
         "--ids",

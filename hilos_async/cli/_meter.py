@@ -146,8 +146,9 @@ class _Line:
         self._length = 0
 
     def draw(self, done: int, words: str) -> None:
-        filled = _BAR * done // self._total
-        self._write(f"[{'#' * filled}{'-' * (_BAR - filled)}] {words}")
+        size = min(_BAR, _show.width() // 4)  # on a narrow terminal the words are worth more
+        filled = size * done // self._total
+        self._write(f"[{'#' * filled}{'-' * (size - filled)}] {words}")
 
     def close(self) -> None:
         if self._keep:

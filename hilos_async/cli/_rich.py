@@ -15,7 +15,7 @@ from rich.progress import Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from hilos_async.cli import _table
+from hilos_async.cli import _show, _table
 from hilos_async.cli._table import Column
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _bar(share: float, width: int, style: str) -> Text:
 
 class _BarColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return _bar(task.percentage / 100, _BAR, "blue")
+        return _bar(task.percentage / 100, min(_BAR, _show.width() // 4), "blue")
 
 
 def _line(cells: Sequence[Text], widths: dict[int, int]) -> Text:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 from uuid import UUID
 
 Kind = Literal["text", "uuid", "email", "url", "integer", "boolean", "date-time", "object", "any"]
@@ -124,7 +124,8 @@ def run_errors(body: bytes, content_type: str, *, native: bool) -> tuple[int, Er
         said = f"Invalid data. Expected a dictionary, but got {type(document).__name__}."
         return 400, {"non_field_errors": [said]}, ["the body of a run is no object"]
     breaches: list[str] = []
-    errors = _object_errors(document, _RUN[native], "run", breaches)
+    run = cast(Mapping[str, object], document)
+    errors = _object_errors(run, _RUN[native], "run", breaches)
     return (400 if errors else 0), errors, breaches
 
 
@@ -167,11 +168,12 @@ def _list_errors(
     if not isinstance(value, list):
         return [f'Expected a list of items but got type "{type(value).__name__}".']
     found: list[object] = []
-    for place, item in enumerate(value):
+    for place, item in enumerate(cast(list[object], value)):
         if isinstance(items, str):
             found.append({} if _is(items, item) else [_WRONG[items]])
         elif isinstance(item, dict):
-            found.append(_object_errors(item, items, f"{where}[{place}]", breaches))
+            one = cast(Mapping[str, object], item)
+            found.append(_object_errors(one, items, f"{where}[{place}]", breaches))
         else:
             kind = type(item).__name__
             said = f"Invalid data. Expected a dictionary, but got {kind}."
