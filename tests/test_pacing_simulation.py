@@ -109,7 +109,7 @@ def test_it_learns_from_every_kind_of_server_and_without_a_retry_after(
     outcome, learned = learn(Scene(lookups=2_000, limit=limit), seed)
     assert learned is not None
     assert learned.per == 1.0
-    assert 40 <= learned.requests <= 51
+    assert 40 <= learned.requests <= (55 if kind == "bucket" else 51)
     # A bucket that starts full lets twice the limit pass in the first second: it is met twice.
     assert outcome.refused <= (40 if kind == "bucket" else 16)
 
