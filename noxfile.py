@@ -1,4 +1,4 @@
-"""The one door: tests, lowest, lint, typing, docs, build; `bench` measures, `lock` renews the pins."""
+"""The one door: every session that CI runs; `bench` measures, `lock` renews the pins."""
 
 import shlex
 import shutil
@@ -12,7 +12,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "typing", "tests", "lowest", "docs", "build"]
+nox.options.sessions = ["lint", "typing", "tests", "pythons", "lowest", "docs", "build"]
 
 LOCK = "requirements/dev.txt"
 LOWEST = "requirements/lowest.txt"
@@ -49,6 +49,13 @@ def lowest(session: nox.Session) -> None:
     session.run(
         "pytest", *(f"--ignore=tests/test_{name}.py" for name in versionless), *session.posargs
     )
+
+
+@nox.session(python=["3.12", "3.13"])
+def pythons(session: nox.Session) -> None:
+    """Run the suite on the newer Pythons that are supported; one that is not installed is skipped."""
+    install(session, "tests", f".[{EXTRAS}]")
+    session.run("pytest", *session.posargs)
 
 
 @nox.session

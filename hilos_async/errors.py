@@ -77,13 +77,15 @@ class HilosError(Exception):
     """Whatever this library raises about a lookup or a session.
 
     ``execution_id`` is the id asked for, of an execution or of one of its contacts (the text given, if
-    it is no UUID); ``None`` where no id was asked for. ``attempts`` is the number of requests sent,
-    ``elapsed`` the seconds since the call began, waiting included. An error is pickled and copied with
-    its cause.
+    it is no UUID); ``None`` where no id was asked for. ``attempts`` is the number of requests
+    sent; ``uncounted`` of them used up no attempt of the policy: they were refused with a 429 (or
+    another status with ``Retry-After``), or met a connection that the server had closed. ``elapsed`` is
+    the seconds since the call began, waiting included. An error is pickled and copied with its cause.
     """
 
     execution_id: UUID | str | None = None
     attempts: int = 0
+    uncounted: int = 0
     elapsed: float = 0.0
 
     def __init__(self, message: str) -> None:
@@ -104,7 +106,10 @@ class HilosError(Exception):
         text = str(self.args[0]) if self.args else type(self).__name__
         if self.attempts < 2:
             return text
-        return f"{text} [{self.attempts} attempts in {self.elapsed:.1f} s]"
+        aside = ""
+        if self.uncounted:
+            aside = f"; {self.uncounted} not counted: asked to wait, or a closed connection"
+        return f"{text} [{self.attempts} attempts in {self.elapsed:.1f} s{aside}]"
 
 
 class TransportError(HilosError):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import threading
 import time
+import warnings
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,14 @@ import aiohttp
 import pytest
 import uvicorn
 
-from hilos_async import HilosSession, RateLimit, RetryPolicy, ServerError, TransportError
+from hilos_async import (
+    HilosSession,
+    RateLimit,
+    RetryPolicy,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+)
 from tests.asgi_server import listener
 from tests.faults import KEY, expected, is_idle, session
 from tests.raw_server import (
@@ -221,3 +231,40 @@ async def test_stale_connections_do_not_make_a_server_look_dead() -> None:
         assert hilos.stats.paused_for == 0
         await until(lambda: is_idle(hilos))
         assert KEY not in repr(hilos)
+
+
+# --- a loop that has ended
+
+
+async def _look_up(hilos: HilosSession) -> None:
+    assert await hilos.gather_executions(IDS[:5])
+
+
+def test_a_session_whose_loop_has_ended_is_closed_on_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Uvicorn(60)
+    with server.serving() as url, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        hilos = session(url)
+        asyncio.run(_look_up(hilos))
+        asyncio.run(hilos.aclose())
+        asyncio.run(hilos.aclose())  # and once more
+        with pytest.raises(SessionClosedError):
+            asyncio.run(_look_up_one(hilos))
+        del hilos
+        gc.collect()
+    # asyncio itself says that a loop was closed before its sockets; nothing of aiohttp's is left open.
+    assert not [str(one.message) for one in told if "client" in str(one.message).lower()]
+    assert "Unclosed" not in caplog.text
+
+
+async def _look_up_one(hilos: HilosSession) -> None:
+    await hilos.get_execution(IDS[0])
+
+
+async def test_a_session_whose_loop_still_runs_is_closed_there() -> None:
+    async with RawServer() as server, session(server.url) as hilos:
+        await hilos.get_execution(IDS[0])
+        with pytest.raises(RuntimeError, match="on the event loop that it was used on"):
+            await asyncio.to_thread(lambda: asyncio.run(hilos.aclose()))

@@ -10,6 +10,8 @@ import aiohttp
 
 from hilos_async import (
     ExecutionBatch,
+    Failed,
+    Fetched,
     FlowExecution,
     FlowExecutionStatus,
     HilosError,
@@ -49,6 +51,37 @@ async def lookups(pacer: Pacer, given: aiohttp.ClientSession) -> None:
         assert_type(quick.stats.rate, float | None)
     HilosSession(pace=pacer, session=given)
     HilosSession(pace="off", base_url="https://a.example/api", ssl=False, proxy="http://p")
+
+
+async def narrowing(hilos: HilosSession, batch: ExecutionBatch) -> None:
+    async with hilos.stream_executions(ids()) as lookups:
+        async for lookup in lookups:
+            assert_type(lookup, Fetched | Failed)
+            if lookup.error is None:
+                assert_type(lookup.execution, FlowExecution)
+                assert lookup.execution.completed >= 0
+            else:
+                assert_type(lookup.error, HilosError)
+                assert_type(lookup.execution, None)
+            if lookup.execution is not None:
+                assert_type(lookup.execution, FlowExecution)
+                assert_type(lookup.error, None)
+            if isinstance(lookup, Failed):
+                assert_type(lookup.error, HilosError)
+            else:
+                assert_type(lookup, Fetched)
+                assert_type(lookup.execution, FlowExecution)
+            match lookup:
+                case Fetched(execution=found):
+                    assert_type(found, FlowExecution)
+                case Failed(error=failure):
+                    assert_type(failure, HilosError)
+            assert_type(lookup.unwrap(), FlowExecution)
+    assert_type(batch["a1b2c3d4"], FlowExecution)
+    assert_type(batch[UUID(int=1)], FlowExecution)
+    assert_type(batch.get("a1b2c3d4"), FlowExecution | None)
+    assert_type("a1b2c3d4" in batch, bool)
+    assert_type(batch.to_rows("UTC"), list[dict[str, str | int | float | datetime | None]])
 
 
 def models(execution: FlowExecution) -> None:

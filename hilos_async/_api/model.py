@@ -6,7 +6,7 @@ How pydantic reads and describes one stands in ``pydantic.py``, which is importe
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema, SchemaSerializer
+
+
+class _AsItIs(str):
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -26,6 +31,12 @@ class Model(msgspec.Struct, frozen=True):
     def to_json(self) -> bytes:
         """Write it as JSON; an error in it as a problem (RFC 9457) that says no more than a status."""
         return to_json(self)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What rich shows, in its tracebacks too: no more than ``repr`` does."""
+        if type(self).__repr__ is Model.__repr__:
+            return list(msgspec.structs.asdict(self).items())
+        return [("", _AsItIs(repr(self)))]
 
     @property
     def __pydantic_serializer__(self) -> SchemaSerializer:

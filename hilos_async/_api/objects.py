@@ -1,7 +1,8 @@
 """The API's objects as frozen Structs, both deployments in one set.
 
-Knows which field is required (only what both contracts require), what may be null all the same,
-and how the API writes durations. Refuses to know how a document got here: no HTTP, no session.
+Knows which field is required (only what both contracts require), what may be null all the same, and how
+the API writes durations. No ``repr`` shows who somebody is: people log objects. Refuses to know how a
+document got here: no HTTP, no session.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class User(Model, frozen=True, kw_only=True, gc=False):
     profile_image: str | None = None
     role: int | UserRole | None = None
 
+    def __repr__(self) -> str:
+        return f"<User {self.id}>"
+
 
 class Channel(Model, frozen=True, kw_only=True, gc=False):
     """The number or account that a flow talks through."""
@@ -82,6 +86,9 @@ class Channel(Model, frozen=True, kw_only=True, gc=False):
     is_sandbox: bool | None = None
     created_on: DateTime | None = None
 
+    def __repr__(self) -> str:
+        return f"<Channel {self.id}>"  # its other names may be a phone number
+
 
 class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
     """One condition that chose a campaign's contacts."""
@@ -90,6 +97,9 @@ class ContactFilter(Model, frozen=True, kw_only=True, gc=False):
     comparison: Comparison
     value: str
     id: UUID | None = None
+
+    def __repr__(self) -> str:
+        return f"<ContactFilter {self.field!r} {self.comparison}>"
 
 
 class Flow(Model, frozen=True, kw_only=True, gc=False):
@@ -110,6 +120,9 @@ class Flow(Model, frozen=True, kw_only=True, gc=False):
     flow_execution_variables: tuple[str, ...] | None = None
     trigger_type: TriggerType | None = None
     trigger_config: JSON = None
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.id!r} {self.name!r}>"
 
 
 class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
@@ -137,6 +150,9 @@ class FlowVersion(Model, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         nulls_to_zero(self)
+
+    def __repr__(self) -> str:
+        return f"<FlowVersion {self.id} of {self.flow.name!r}: {_told(self)}>"
 
     @property
     def average_completion(self) -> timedelta | None:
@@ -183,6 +199,9 @@ class FlowExecution(Model, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         nulls_to_zero(self)
+
+    def __repr__(self) -> str:
+        return f"<FlowExecution {self.id} {self.flow.name!r} {self.status}: {_told(self)}>"
 
     @property
     def is_terminal(self) -> bool:
@@ -268,6 +287,13 @@ def decoder_of(cls: type[T]) -> msgspec.json.Decoder[T]:
 
 _COUNTS = ("num_contacts", "completed", "running", "failed", "expired", "canceled")
 _counts = attrgetter(*_COUNTS)
+
+
+def _told(counted: FlowExecution | FlowVersion) -> str:
+    """The contacts, and how many of them there are of each kind, in words."""
+    kinds = [f"{count:,} {name}" for name in _COUNTS[1:] if (count := getattr(counted, name))]
+    contacts = "1 contact" if counted.num_contacts == 1 else f"{counted.num_contacts:,} contacts"
+    return ", ".join([contacts, *kinds])
 
 
 def nulls_to_zero(counted: Model) -> None:

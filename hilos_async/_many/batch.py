@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
 from hilos_async import _checks
-from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
+
+# Imported for what it registers: how an error in a batch is written as JSON.
+from hilos_async._api import problem  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from hilos_async._api.columns import COLUMNS, Cell
 from hilos_async._api.contacts import ExecutionContact
 from hilos_async._api.model import Model
 from hilos_async._api.objects import FlowExecution
-from hilos_async._many.summary import Summary, summarize, summarize_by_flow
+from hilos_async._many.summary import (
+    Summary,
+    in_zone,
+    summarize,
+    summarize_by_flow,
+    zone_of,
+)
 from hilos_async.errors import HilosError, InvalidIdError
 
 if TYPE_CHECKING:
@@ -131,6 +141,28 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
         for execution in self.executions.values():
             groups.setdefault(execution.status, []).append(execution)
         return groups
+
+    def to_rows(self, tz: tzinfo | str = UTC) -> list[dict[str, Cell]]:
+        """Each execution as one flat dict: ``DataFrame(batch.to_rows())``.
+
+        The keys are the columns of an export, but for those of errors: a failed id has no row and is
+        in ``errors``. Date-times are in the time zone ``tz`` (or its name).
+
+        Raises ``ValueError`` for a name that is no time zone.
+        """
+        zone = zone_of(tz)
+        rows: list[dict[str, Cell]] = []
+        for id, execution in self.executions.items():
+            row: dict[str, Cell] = {"id": str(id)}
+            for name, cell_of in COLUMNS.items():
+                cell = cell_of(execution)
+                row[name] = in_zone(cell, zone) if isinstance(cell, datetime) else cell
+            rows.append(row)
+        return rows
+
+    def _repr_html_(self) -> str:
+        """How it went, and the totals of each flow, where a notebook shows it."""
+        return f"<p>{html.escape(repr(self))}</p>{self.summary_by_flow().to_html()}"
 
     def summary(self, tz: tzinfo | str = UTC) -> Summary:
         """Totals over all executions, with dates in the time zone ``tz`` (or its name).

@@ -6,6 +6,7 @@ Knows counters, rates and time zones. Refuses to know where executions come from
 from __future__ import annotations
 
 import contextlib
+import html
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,7 @@ class Summary(Model, frozen=True):
         ]
 
     def __str__(self) -> str:
-        table: list[tuple[str, ...]] = [("flow", "executions", "ended", *_COUNTS, "completion")]
-        for row in self.rows:
-            rate = "" if row.completion_rate is None else f"{row.completion_rate:.1%}"
-            counts = (f"{getattr(row, name):,}" for name in _COUNTS)
-            name = row.flow or row.flow_id or "all flows"
-            table.append((name, f"{row.executions:,}", f"{row.ended:,}", *counts, rate))
+        table = self._table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         return "\n".join(
             "  ".join(
@@ -81,6 +77,31 @@ class Summary(Model, frozen=True):
             ).rstrip()
             for line in table
         )
+
+    def to_html(self) -> str:
+        """The same table as HTML, as a notebook shows it; names of flows are escaped."""
+        header, *rows = (
+            [html.escape(cell) for cell in line]  # a flow may be called <script>
+            for line in self._table()
+        )
+        head = "".join(f"<th>{cell}</th>" for cell in header)
+        body = "".join(
+            f"<tr><th>{line[0]}</th>{''.join(f'<td>{cell}</td>' for cell in line[1:])}</tr>"
+            for line in rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _table(self) -> list[tuple[str, ...]]:
+        table: list[tuple[str, ...]] = [("flow", "executions", "ended", *_COUNTS, "completion")]
+        for row in self.rows:
+            rate = "" if row.completion_rate is None else f"{row.completion_rate:.1%}"
+            counts = (f"{getattr(row, name):,}" for name in _COUNTS)
+            name = row.flow or row.flow_id or "all flows"
+            table.append((name, f"{row.executions:,}", f"{row.ended:,}", *counts, rate))
+        return table
 
 
 def summarize(executions: Iterable[FlowExecution], tz: tzinfo | str) -> Summary:

@@ -93,6 +93,7 @@ class Call(Generic[T]):
         "started",
         "tally",
         "timeout",
+        "uncounted",
     )
 
     def __init__(
@@ -120,6 +121,7 @@ class Call(Generic[T]):
         self.is_stale = False  # the last request met a kept connection that had been closed
         self.repeated = False  # it went once more at once for that
         self.failures = 0  # of the requests, those that use up an attempt
+        self.uncounted = 0  # those that do not: refused, or on a connection that had been closed
         self.delay = 0.0  # seconds to back off before the next
         self.last_error: HilosError | None = None
         # Those who want the same id, and wait for what is found.

@@ -23,7 +23,7 @@ from hilos_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from hilos_async._pace.pacer import Quota, Verdict
     from hilos_async._wire.call import Call
@@ -48,18 +48,17 @@ class Dispatch:
 
         Raises the last error, which knows what was asked for, how often, and how long it took.
         """
-        attempt = self._attempt if call.tally is None else self._told_attempt
         first: list[HilosError] = []
         try:
             try:
-                return await attempt(call)
+                return await self._once(call)
             except HilosError as error:
                 if not _again(call, error):
                     raise
                 first.append(error)
             return await retry(
                 first,
-                functools.partial(attempt, call),
+                functools.partial(self._once, call),
                 exhausted=lambda: call.failures >= call.bounds.retry.attempts,
                 delay=lambda: call.delay,
                 sleep=functools.partial(self._gate.back_off, call),
@@ -67,10 +66,13 @@ class Dispatch:
             )
         except HilosError as error:
             error.execution_id = call.id
-            error.attempts = call.attempts
+            error.attempts, error.uncounted = call.attempts, call.uncounted
             error.elapsed = self._clock() - call.started
             call.last_error = None  # no cycle: the error's traceback leads to the call
             raise
+
+    def _once(self, call: Call[T]) -> Awaitable[T]:
+        return self._attempt(call) if call.tally is None else self._told_attempt(call)
 
     async def _told_attempt(self, call: Call[T]) -> T:
         """One attempt that telemetry hears of."""
@@ -170,11 +172,13 @@ def _judge(call: Call[T], error: HilosError) -> Verdict | None:
     if call.is_stale and not call.repeated:
         # Nobody's failure: the server had closed the connection while nobody used it.
         call.repeated, call.delay = True, 0.0
+        call.uncounted += 1
         return None
     if isinstance(error, StatusError):
         call.repeated = False  # it got through; in a pause that follows, connections may be closed
     if is_refusal(error):
         call.delay = 0.0  # the pause is everybody's
+        call.uncounted += 1
         return "refused" if isinstance(error, RateLimitError) else "busy"
     if not is_transient(error):
         if isinstance(error, AuthenticationError) and call.caller.stopped is None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
+
+from hilos_async._api.columns import COLUMNS, Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hilos_async.export._records import ContactRecord, ErrorNote, Record
-    from hilos_async.models import JSON, ExecutionContact, FlowExecution, User
+    from hilos_async.models import JSON, ExecutionContact
 
 R = TypeVar("R")
-
-Cell = str | int | float | datetime | None
-"""A date-time is aware; ``None`` is an empty cell."""
 
 _WIDTHS: Final = {"flow": 34.0, "error_message": 60.0}
 _MOST_KEYS: Final = 200  # of meta, with a column each
@@ -39,53 +37,14 @@ class Columns(Generic[R]):
 # --- executions
 
 
-def _user(user: User | None) -> str | None:
-    if user is None:
-        return None
-    return user.email or " ".join(filter(None, (user.first_name, user.last_name))) or None
-
-
-def _average(execution: FlowExecution) -> Cell:
-    average = execution.average_completion
-    return execution.avg_completion_time if average is None else average.total_seconds()
-
-
-def _channel(execution: FlowExecution) -> str | None:
-    channel = execution.flow.channel
-    return None if channel is None else channel.name or channel.channel_id
-
-
-# In the API's own words, so that people can search its documentation.
-_COLUMNS: Final[dict[str, Callable[[FlowExecution], Cell]]] = {
-    "status": lambda execution: str(execution.status),
-    "flow_id": lambda execution: execution.flow.id,
-    "flow": lambda execution: execution.flow.name,
-    "flow_version": lambda execution: execution.flow_version.version_name,
-    "channel": _channel,
-    "execute_for": lambda execution: str(execution.execute_for),
-    "num_contacts": lambda execution: execution.num_contacts,
-    "completed": lambda execution: execution.completed,
-    "running": lambda execution: execution.running,
-    "failed": lambda execution: execution.failed,
-    "expired": lambda execution: execution.expired,
-    "canceled": lambda execution: execution.canceled,
-    "completion_rate": lambda execution: execution.completion_rate,
-    "avg_completion_seconds": _average,
-    "created_on": lambda execution: execution.created_on,
-    "start_on": lambda execution: execution.start_on,
-    "last_run_on": lambda execution: execution.last_run_on or execution.last_run_text,
-    "status_last_change_on": lambda execution: execution.status_last_change_on,
-    "status_reason": lambda execution: execution.status_reason,
-    "created_by": lambda execution: _user(execution.created_by),
-}
-_NO_CELLS: Final[tuple[Cell, ...]] = (None,) * len(_COLUMNS)
+_NO_CELLS: Final[tuple[Cell, ...]] = (None,) * len(COLUMNS)
 
 
 def _cells(record: Record) -> tuple[Cell, ...]:
     execution = record.execution
     if execution is None:
         return (record.id, *_NO_CELLS, *_told(record.error))
-    return (record.id, *(cell(execution) for cell in _COLUMNS.values()), *_told(record.error))
+    return (record.id, *(cell(execution) for cell in COLUMNS.values()), *_told(record.error))
 
 
 def _told(error: ErrorNote | None) -> tuple[Cell, Cell]:
@@ -93,7 +52,7 @@ def _told(error: ErrorNote | None) -> tuple[Cell, Cell]:
 
 
 EXECUTIONS: Final[Columns[Record]] = Columns(
-    "executions", ("id", *_COLUMNS, "error", "error_message"), _cells
+    "executions", ("id", *COLUMNS, "error", "error_message"), _cells
 )
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, BinaryIO, Self
 
-    from hilos_async.export._columns import Cell, Columns
+    from hilos_async._api.columns import Cell
+    from hilos_async.export._columns import Columns
 
 R = TypeVar("R")
 R_contra = TypeVar("R_contra", contravariant=True)
