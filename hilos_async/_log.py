@@ -7,6 +7,7 @@ application, or HILOS_LOG, wants to hear it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -148,6 +149,18 @@ def outage(error: BaseException) -> None:
 def outage_over() -> None:
     """It answers again."""
     _tell(logging.INFO, "redis_back", "Redis answers again")
+
+
+def alone(error: OSError) -> None:
+    """The file of a MachinePacer cannot be used."""
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    _tell(
+        logging.WARNING,
+        "pace_alone",
+        f"no pace is shared on this machine: {error.filename or 'its file'}: {error.strerror or name}; "
+        "this process keeps a pace of its own",
+        error=name,
+    )
 
 
 class Limit(Protocol):

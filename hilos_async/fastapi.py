@@ -17,6 +17,7 @@ import anyio
 
 from hilos_async._api.model import to_json, to_line
 from hilos_async._api.problem import HilosProblem
+from hilos_async._wire.options import SHARED
 from hilos_async.errors import HilosError, StatusError
 from hilos_async.session import HilosSession
 
@@ -68,13 +69,18 @@ _log = logging.getLogger(__name__)
 # --- the session
 
 
+def _shared_session() -> HilosSession:
+    return HilosSession(pace=SHARED)
+
+
 def hilos_lifespan(
-    factory: Callable[[], HilosSession] = HilosSession, **named: Callable[[], HilosSession]
+    factory: Callable[[], HilosSession] = _shared_session, **named: Callable[[], HilosSession]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, object]]]:
     """Open a session with the app and close it with the app: ``FastAPI(lifespan=hilos_lifespan())``.
 
     ``factory`` makes the session that ``HilosDep`` gives, each of ``named`` one more, which
-    ``session_named`` gives. Within a lifespan of your own, write
+    ``session_named`` gives. By default it is a session with ``pace="machine"``, so that the workers of
+    ``uvicorn --workers 4`` keep one limit together. Within a lifespan of your own, write
     ``async with hilos_lifespan(...)(app) as state:`` and yield ``state``, or more with it; only
     mounted apps need what you yield. What a factory raises ends the start of the app.
     """

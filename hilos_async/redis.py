@@ -10,49 +10,46 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import uuid4
 
 import anyio
-import msgspec
 
 from hilos_async import _checks, _log
-from hilos_async._pace.known import Pause, Slots
 from hilos_async._pace.pacer import Pace, RateLimit, Reply
 from hilos_async._pace.redis_script import (
     BLOCK,
-    PAD,
     Answer,
     AsyncRedis,
+    Event,
     Report,
     call,
+    quota_fields,
     redis_errors,
 )
+from hilos_async._pace.state import told
 from hilos_async.errors import TransportError
-
-if TYPE_CHECKING:
-    from hilos_async._pace.pacer import Quota
 
 __all__ = ["AsyncRedis", "RedisPacer"]
 
 _ANSWERS_IN: Final = 0.5  # seconds that a call may take
 _ASK_AGAIN: Final = 1.0  # seconds between two calls while Redis is gone
 _UNTOLD: Final = 1_000  # requests that are kept for Redis while it is gone
-_LATEST: Final = 0.5  # share of a window by which a slow reply may look late, as in _pace/known.py
-_MUCH_FASTER: Final = 0.9
 _ABOUT_NOW: Final = 0.01  # seconds; a slot that lies no longer ago may still be used
+_PAD: Final = 0.01  # what a share leaves of the limit: nobody tells this process about the others
+_BLIND: Final = 0.05  # seconds, until Redis says how long the pause is
+_LONGEST_BLIND: Final = 20.0
 
 
-class _Slot(NamedTuple):
-    number: int
-    at: float
+class _Happened(NamedTuple):
+    """A departure or a reply that Redis has yet to hear of."""
 
-
-class _Ended(NamedTuple):
-    slot: int
-    reply: Reply
+    sent: float
+    reply: Reply | None
+    spread: float
 
 
 class RedisPacer:
@@ -69,7 +66,7 @@ class RedisPacer:
     in the last minute; before the first contact there is none, and lookups fail. Either way Redis is
     asked again at most once a second.
 
-    In Redis are four keys that begin with ``hilos_async:{key}``, in one slot of a cluster, and that
+    In Redis are two keys that begin with ``hilos_async:{key}``, in one slot of a cluster, and that
     expire two days after their last use. Redis 5 or any Valkey does. Raises ``TypeError`` or
     ``ValueError`` for an argument that cannot work, a synchronous client among them.
     """
@@ -102,21 +99,17 @@ class RedisPacer:
         self._limit = limit
         self._interval: float | None = None
         self._processes = 1
-        self._slots: deque[_Slot] = deque()  # reserved, and not used yet
+        self._again = _BLIND
+        self._slots: deque[float] = deque()  # reserved, and not used yet
         # what it shall hear
-        self._pause = Pause()
-        self._ended: list[_Ended] = []
-        self._recent: deque[_Ended] = deque(maxlen=_UNTOLD)  # told already
-        self._trips = Slots()  # for what it knows of how long a reply takes
-        self._refused: list[Reply] = []
-        self._announced: RateLimit | None = None
-        self._announced_told: RateLimit | None = None
-        self._trusts_remaining = True
+        self._until = 0.0
+        self._in_a_row = 0
+        self._happened: list[_Happened] = []
+        self._told = 0  # of what happened, until now
         self._log = _log.LimitLog()
         self._sent: deque[float] = deque()  # departures of the last moment
-        self._flying: dict[float, int] = {}  # slots by departure
-        self._number = 0  # of slots until now
-        self._last = _Slot(0, 0.0)  # the slot that was given out last
+        self._last = 0.0  # the slot that was given out last
+        self._replied: asyncio.Event | None = None
         # how the asking goes
         self._call: asyncio.Task[None] | None = None
         self._is_urgent = False
@@ -140,11 +133,12 @@ class RedisPacer:
         """Reserve the next slot of the fleet and return its time.
 
         One call of Redis, or none while a block of slots lasts: a process that uses many gets those
-        of 50 ms at once. Cancelled meanwhile, the slot is kept for the next who asks. Raises
-        ``TransportError`` in an outage, as ``on_outage`` says.
+        of 50 ms at once. Where nobody may leave before a reply has come, it asks again then.
+        Cancelled meanwhile, the slot is kept for the next who asks. Raises ``TransportError`` in an
+        outage, as ``on_outage`` says.
         """
         now = self._clock()
-        while self._slots and self._slots[0].at < now - _ABOUT_NOW:
+        while self._slots and self._slots[0] < now - _ABOUT_NOW:
             self._slots.popleft()  # nobody came for it in time
         while not self._slots:
             now = self._clock()
@@ -153,18 +147,21 @@ class RedisPacer:
                     self._ask(0)
                 return self._alone(self._outage, now)
             await asyncio.shield(self._ask(self._block(now)))
-            if self._outage is not None and not self._slots:
+            if self._slots:
+                break
+            if self._outage is not None:
                 return self._alone(self._outage, self._clock())
+            await self._reply()
         slot = self._slots.popleft()
-        if slot.at < self._joined_until:
-            slot = slot._replace(at=max(slot.at, self._last.at + self._share()))
+        if slot < self._joined_until:
+            slot = max(slot, self._last + self._share())
         self._last = slot
-        return slot.at
+        return slot
 
     def sent(self, at: float) -> None:
         """Hear that a request left."""
         self._sent.append(at)
-        self._flying[at] = self._last.number
+        self._happened.append(_Happened(at, None, 0.0))
 
     def report(self, reply: Reply) -> None:
         """Hear how a request ended.
@@ -172,21 +169,24 @@ class RedisPacer:
         A refusal pauses this process at once and the others as soon as Redis has heard of it, which
         takes a call in the background. All else goes along when the next slot is reserved.
         """
-        if reply.quota is not None and self._given is None:
-            self._hear(reply, reply.quota)
-        self._end(reply)
+        self._happened.append(_Happened(reply.sent, reply, random.random()))
         if reply.verdict == "accepted":
-            self._pause.accepted()
-        elif reply.verdict == "busy":
-            self._pause.begin(reply, 1.0)
-        elif reply.verdict == "refused":
-            self._refuse(reply)
+            self._in_a_row = 0
+        elif reply.verdict in ("refused", "busy"):
+            self._in_a_row += 1
+            blind = min(_LONGEST_BLIND, _BLIND * 2.0 ** min(self._in_a_row - 1, 30))
+            wait = blind if reply.wait is None else reply.wait
+            self._until = max(self._until, reply.received + wait)
+            self._slots.clear()  # they lie in the pause
+        quota = reply.quota
+        tells = quota is not None and quota.remaining == 0 and self._limit is None
         # In a pause nobody reserves, and at its end Redis must know all that was accepted.
-        tells = self._given is None and reply.received < self._pause.until
-        if tells or reply.verdict in ("refused", "busy"):
+        if tells or reply.verdict in ("refused", "busy") or reply.received < self._until:
             self._is_urgent = True
             if self._outage is None:
                 self._ask(0)
+        if self._replied is not None:
+            self._replied.set()
 
     async def flush(self) -> None:
         """Tell Redis what it has yet to hear, so that a refusal of the last moment reaches the fleet.
@@ -197,13 +197,13 @@ class RedisPacer:
         with anyio.CancelScope(shield=True):
             if self._call is not None and not self._call.done():
                 await asyncio.shield(self._call)
-            if self._outage is None and (self._ended or self._refused):
+            if self._outage is None and self._happened:
                 await asyncio.shield(self._ask(0))
 
     @property
     def paused_until(self) -> float:
         """When the pause ends, as far as this process knows: the longest of its own and the fleet's."""
-        return self._pause.until
+        return self._until
 
     def pace(self) -> Pace:
         """The state of the whole fleet, as Redis told it last; in an outage, this process's share.
@@ -217,23 +217,16 @@ class RedisPacer:
             rate = 1 / self._interval
         return Pace(rate=rate, limit=self._limit)
 
-    def _end(self, reply: Reply) -> None:
-        slot = self._flying.pop(reply.sent, None)
-        if slot is not None:
-            self._ended.append(_Ended(slot, reply))
-        fastest = self._trips.fastest
-        self._trips.replied(reply)
-        if self._trips.fastest < _MUCH_FASTER * fastest:
-            # Those before it, on connections that were being made, arrived later than we said.
-            self._ended[:0] = self._recent
-            self._recent.clear()
-
-    def _arrived(self, reply: Reply) -> float:
-        """When a request had arrived at the latest: as long before its reply as the fastest takes."""
-        arrived = reply.received - self._trips.fastest
-        if self._limit is not None:
-            arrived = min(arrived, reply.sent + _LATEST * self._limit.per)
-        return max(arrived, reply.sent)
+    async def _reply(self) -> None:
+        """Wait until one of this process's requests has ended, or another's may have."""
+        self._replied = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._again):
+                await self._replied.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._replied = None
 
     def _block(self, now: float) -> int:
         """How many slots to reserve: what this process used in the time that a block may last."""
@@ -248,14 +241,12 @@ class RedisPacer:
             return self._interval * self._processes
         # A whole number in a window: the shares of all, in whatever phase, then fit into it.
         share = self._limit.requests / self._processes
-        return self._limit.per / (math.floor(share) if share >= 1 else share) * (1 + PAD)
+        return self._limit.per / (math.floor(share) if share >= 1 else share) * (1 + _PAD)
 
     def _alone(self, outage: BaseException, now: float) -> float:
         if self._shares and self._interval is not None:
-            at = max(now, self._pause.until, self._last.at + self._share())
-            self._number += 1
-            self._last = _Slot(self._number, at)
-            return at
+            self._last = max(now, self._until, self._last + self._share())
+            return self._last
         missing = " and has not answered yet, so that there is no share" if self._shares else ""
         raise TransportError(
             f"no slot from Redis, which fails{missing} ({type(outage).__name__}: {outage}): nothing is "
@@ -263,25 +254,6 @@ class RedisPacer:
             + ("" if self._shares else ", or go on with RedisPacer(on_outage='share')"),
             transient=False,
         ) from outage
-
-    def _refuse(self, reply: Reply) -> None:
-        self._pause.begin(reply, self._limit.per if self._limit is not None else 1.0)
-        if self._given is None:
-            self._refused.append(reply)
-
-    def _hear(self, reply: Reply, quota: Quota) -> None:
-        """As LearningPacer does, but that Redis takes over what is announced."""
-        if quota.requests and quota.per:
-            self._announced = RateLimit(quota.requests, quota.per)
-        if reply.verdict == "refused":
-            self._trusts_remaining &= not quota.remaining
-        elif (
-            self._limit is None and self._trusts_remaining and quota.remaining == 0 and quota.reset
-        ):
-            wait = quota.reset
-            self._refuse(
-                msgspec.structs.replace(reply, verdict="refused", retry_after=wait, wait=wait)
-            )
 
     def _ask(self, slots: int) -> asyncio.Task[None]:
         """Start a call, unless one is under way; whoever waits for it may be cancelled, it is not."""
@@ -292,23 +264,22 @@ class RedisPacer:
     async def _exchange(self, slots: int) -> None:
         while True:
             self._is_urgent = False
-            ended, refused, announced = self._ended, self._refused, self._announced
-            began = self._clock()
-            report = self._new_report(slots, began)
-            self._ended, self._refused = [], []
+            happened, self._happened = self._happened, []
             try:
                 async with asyncio.timeout(_ANSWERS_IN):
+                    report = self._new_report(slots, happened, self._clock())
                     answer = await call(self._client, self._budget(), report)
             except redis_errors() as error:
-                # It may have been heard; the script takes no harm from hearing it twice.
-                self._ended = (ended + self._ended)[-_UNTOLD:]
-                self._refused = (refused + self._refused)[-_UNTOLD:]
+                # It may have been heard: the script takes no harm from hearing it twice.
+                self._happened = happened + self._happened
+                lost = max(0, len(self._happened) - _UNTOLD)
+                del self._happened[:lost]
+                self._told += lost
                 if self._outage is None:
                     _log.outage(error)
                 self._outage, self._ask_again = error, self._clock() + _ASK_AGAIN
                 return
-            self._recent += ended
-            self._announced_told = announced
+            self._told += len(happened)
             self._take(answer, self._clock())
             if not self._is_urgent:
                 return
@@ -320,24 +291,14 @@ class RedisPacer:
             raise RuntimeError("this RedisPacer has no budget yet: HilosSession(pace=...) binds it")
         return f"hilos_async:{{{name}}}"
 
-    def _new_report(self, slots: int, now: float) -> Report:
-        report = Report(self._id, slots, self._number + 1)
-        report.pause = max(0.0, self._pause.until - now)
-        for slot, reply in self._ended:
-            sent = [now - reply.sent] if reply.verdict == "accepted" else []
-            report.ended.append([slot, now - self._arrived(reply), *sent])
+    def _new_report(self, slots: int, happened: list[_Happened], now: float) -> Report:
+        report = Report(self._id, slots, self._told + 1)
         if self._given is not None:
-            report.limit = _pair(self._given)
-            return report
-        report.known = _pair(self._limit)
-        if self._announced != self._announced_told:
-            report.announced = _pair(self._announced)
-        trips = [r.received - r.sent for _, r in self._ended if r.verdict == "accepted"]
-        if trips:
-            report.trip = sum(trips) / len(trips)
-        for reply in self._refused:
-            after = [] if reply.retry_after is None else [reply.retry_after]
-            report.refused.append([now - reply.sent, now - reply.received, *after])
+            kept = told(self._given.requests, self._given.per)
+            report.limit = (kept.requests, kept.per)
+        elif self._limit is not None:
+            report.known = (self._limit.requests, self._limit.per)
+        report.events = [_event(now, *one) for one in happened]
         return report
 
     def _take(self, answer: Answer, ended: float) -> None:
@@ -346,7 +307,7 @@ class RedisPacer:
             self._outage = None
             # Until the others are back they keep to their shares, and so does this one.
             self._joined_until = ended + _ASK_AGAIN + _ANSWERS_IN if self._shares else 0.0
-        self._interval = answer.interval
+        self._interval, self._again = answer.interval, answer.again
         # A Redis that was restarted has yet to see the other processes: until they have called, a
         # smaller number of them is not believed.
         if ended >= self._joined_until or answer.processes > self._processes:
@@ -357,11 +318,9 @@ class RedisPacer:
                 known = answer.known or self._limit.requests
                 self._log.tell(RateLimit(known, self._limit.per), self._limit)
         if answer.pause > 0:
-            self._pause.until = max(self._pause.until, ended + answer.pause)
-        for nth in range(answer.slots):
-            self._number += 1
-            # Counted from the end of the call: never early, whenever in it Redis read its clock.
-            self._slots.append(_Slot(self._number, ended + answer.wait + nth * answer.interval))
+            self._until = max(self._until, ended + answer.pause)
+        # Counted from the end of the call: never early, whenever in it Redis read its clock.
+        self._slots.extend(ended + float(wait) for wait in answer.waits)
 
 
 def _checked_key(key: object) -> str:
@@ -373,5 +332,9 @@ def _checked_key(key: object) -> str:
     return key
 
 
-def _pair(limit: RateLimit | None) -> tuple[float, float] | None:
-    return None if limit is None else (limit.requests, limit.per)
+def _event(now: float, sent: float, reply: Reply | None, spread: float) -> Event:
+    if reply is None:
+        return Event(now - sent)
+    quota = quota_fields(reply.quota)
+    ago = now - reply.received
+    return Event(now - sent, reply.verdict, ago, reply.retry_after, reply.wait, quota, spread)

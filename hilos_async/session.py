@@ -67,7 +67,8 @@ class HilosSession:
     - ``timeout``: seconds for one lookup with its waiting and retries, ``None`` for no bound; in a
       batch, waiting for the pace does not count. ``attempt_timeout``: seconds for one request.
     - ``retry``: a ``RetryPolicy``.
-    - ``pace``: a ``RateLimit``, a ``Pacer``, ``"learn"`` to find the limit out, or ``"off"``; by
+    - ``pace``: a ``RateLimit``, a ``Pacer``, ``"learn"`` to find the limit out, ``"machine"`` to share
+      the default's with all processes of this machine (``MachinePacer``), or ``"off"``; by
       default the host's own limit (ActiveCampaign documents 5 requests per second for an account)
       and ``"learn"`` where none is documented.
     - ``max_concurrency``: requests under way at once. ``max_response_bytes``: the largest reply that
@@ -94,7 +95,7 @@ class HilosSession:
         timeout: float | None = 60.0,
         attempt_timeout: float = 15.0,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
-        pace: RateLimit | Pacer | Literal["learn", "off"] | None = None,
+        pace: RateLimit | Pacer | Literal["learn", "machine", "off"] | None = None,
         max_concurrency: int = 50,
         max_response_bytes: int = 1_048_576,
         session: aiohttp.ClientSession | None = None,

@@ -1,4 +1,4 @@
-"""What all tests share: asyncio as the loop, a server and a client, and no key from outside."""
+"""What all tests share: asyncio as the loop, a server and a client, and nothing from outside."""
 
 import time
 from collections.abc import AsyncIterator
@@ -18,10 +18,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     names = ("HILOS_API_KEY", "HILOS_API_TOKEN", "HILOS_ACCOUNT", "HILOS_BASE_URL", "HILOS_LOG")
     for name in names:
         monkeypatch.delenv(name, raising=False)
+    # No pace of this machine, and none that the test before it left.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ async def test_the_module_runs_and_knows_its_version() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "{demo,get,check,gather,watch,list,contacts,run,export}"),
+        ([], "{demo,get,check,gather,watch,list,contacts,run,export,pace}"),
         (["fetch"], "invalid choice: 'fetch'"),
         (["get"], "ID"),
         (["get", "nonsense", ONE, "more"], "'nonsense' is no execution id"),

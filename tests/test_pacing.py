@@ -121,18 +121,62 @@ def test_a_wait_that_the_session_does_not_obey_is_no_pause() -> None:
     assert pacer.paused_until <= 50.1
 
 
-def test_without_a_retry_after_the_pause_is_the_window_and_doubles() -> None:
+def test_without_a_retry_after_the_pause_is_one_interval_then_up_to_the_window_and_longer() -> None:
     pacer = KnownPacer(RateLimit(5, per=2.0), clock=Clock())
     now, waits = 50.0, []
     for _ in range(8):
         pacer.report(refused(now, now))
         waits.append(pacer.paused_until - now)
         now = pacer.paused_until
-    for wait, expected in zip(waits, [2, 4, 8, 16, 20, 20, 20, 20], strict=True):
-        assert expected <= wait <= expected * 1.02
+    for wait, expected in zip(waits, [0.4, 1.6, 2, 2, 2, 4, 8, 16], strict=True):
+        assert expected <= wait <= expected * 1.03
     pacer.report(Reply("accepted", now, now))
     pacer.report(refused(now, now))
-    assert pacer.paused_until - now <= 2.04
+    assert pacer.paused_until - now < 0.5
+
+
+def test_refusals_although_the_limit_was_kept_widen_the_padding_and_time_gives_it_back() -> None:
+    clock = Clock()
+    pacer = KnownPacer(RateLimit(50), clock=clock)
+    rates: list[float] = []
+    for _ in range(4):
+        sent = leave(pacer, clock)
+        pacer.report(refused(sent, sent, 1.0))
+        sent = leave(pacer, clock)
+        pacer.report(Reply("accepted", sent, sent))
+        rates.append(pacer.pace().rate or 0)
+    assert rates == [pytest.approx(50 / share) for share in (1.02, 1.05, 1.1, 1.1)]
+    clock.now += 10_000
+    leave(pacer, clock)
+    assert pacer.pace().rate == pytest.approx(50 / 1.05)
+
+
+def test_after_a_refusal_at_the_kept_rate_a_late_request_is_not_caught_up() -> None:
+    clock = Clock()
+    pacer = KnownPacer(RateLimit(50), clock=clock)
+    sent = leave(pacer, clock)
+    pacer.report(refused(sent, sent))
+    sent = leave(pacer, clock)
+    pacer.report(Reply("accepted", sent, sent))
+    late = leave(pacer, clock, late=0.015)
+    assert leave(pacer, clock) - late > 0.02
+
+
+def test_pacers_of_one_scope_on_one_loop_share_what_they_know() -> None:
+    async def main() -> None:
+        clock = Clock()
+        pacers = [KnownPacer(RateLimit(5), clock=clock) for _ in range(3)]
+        for pacer, scope in zip(pacers, ("one", "one", "other"), strict=True):
+            pacer.bind(scope)
+        slots = [await pacer.reserve() for pacer in pacers]
+        assert slots[1] > slots[0] + 0.2
+        assert slots[2] == slots[0]
+        unlike = KnownPacer(RateLimit(6), clock=clock)
+        unlike.bind("one")
+        assert await unlike.reserve() == slots[0]
+
+    asyncio.run(main())
+    asyncio.run(main())  # another loop: nothing is left of the first
 
 
 def test_a_failure_tells_a_known_limit_nothing() -> None:

@@ -8,8 +8,10 @@ from hilos_async import RateLimit
 from hilos_async.testing import FakeLimit
 
 _JITTERY = Latency(half=0.050, jitter=0.050)
+_LOOPBACK = Latency(half=0.0005, jitter=0.0001)
 _FIVE = RateLimit(5)
 _FIFTY = FakeLimit(50, retry_after=1)
+_LEAKY = FakeLimit(50, kind="leaky", retry_after="none")
 
 CASES: list[Case] = [
     Paced(
@@ -89,6 +91,69 @@ CASES: list[Case] = [
         slots=2,
         quick=True,
     ),
+    Paced(
+        name="unknown 50/s sliding log, 16 threads on loopback, no work: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=_FIFTY, latency=_LOOPBACK, threads=16),
+        goodput=93,
+        refusals=6,
+        quick=True,
+    ),
+    Paced(
+        name="unknown 50/s sliding log, 16 threads on loopback, work: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=_FIFTY, latency=_LOOPBACK, threads=16, work=0.06),
+        goodput=93,
+        refusals=6,
+    ),
+    Paced(
+        name="unknown 50/s fixed window without a word, 16 threads, no work: 2,000 lookups",
+        scene=Scene(
+            lookups=2_000,
+            limit=FakeLimit(50, kind="fixed-window", retry_after="none"),
+            latency=_LOOPBACK,
+            threads=16,
+        ),
+        goodput=93,
+        refusals=6,
+    ),
+    Paced(
+        name="unknown 300/min fixed window without a word, no work: 1,200 lookups",
+        scene=Scene(
+            lookups=1_200,
+            limit=FakeLimit(300, per=60, kind="fixed-window", retry_after="none"),
+            latency=_LOOPBACK,
+            threads=16,
+        ),
+        goodput=93,
+        refusals=12,
+    ),
+    Paced(
+        name="known 50/s leaky bucket without burst or a word: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=_LEAKY, latency=_LOOPBACK),
+        known=RateLimit(50),
+        goodput=88,
+        refusals=10,
+    ),
+    Paced(
+        name="unknown 50/s leaky bucket without burst or a word: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=_LEAKY, latency=_LOOPBACK),
+        goodput=80,
+        refusals=10,
+        quick=True,
+    ),
+    Paced(
+        name="unknown 5/s leaky bucket without burst or a word: 600 lookups",
+        scene=Scene(
+            lookups=600, limit=FakeLimit(5, kind="leaky", retry_after="none"), latency=_LOOPBACK
+        ),
+        goodput=80,
+        refusals=25,
+    ),
+    Paced(
+        name="unknown 50/s bucket without a word: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=FakeLimit(50, kind="bucket", retry_after="none")),
+        goodput=93,
+        refusals=10,
+    ),
     Reservation(name="uncontended local reservation, real time", microseconds=2),
     # Beyond the aims, so that nothing is tuned to the round ones.
     Paced(
@@ -107,15 +172,20 @@ CASES: list[Case] = [
     Paced(
         name="20 → 50/s after 100 s: 20,000 lookups",
         scene=Scene(lookups=20_000, limit=FakeLimit(20), later=FakeLimit(50), later_at=100),
+        goodput=92,
     ),
     Paced(
         name="known 5/s: sliding log, jittery network (¹): 2,000 lookups",
         scene=Scene(lookups=2_000, limit=FakeLimit(5), latency=_JITTERY),
         known=_FIVE,
+        goodput=95,
+        refusals=2,
     ),
     Paced(
         name="unknown 50/s sliding log, jittery network (¹): 5,000 lookups",
         scene=Scene(lookups=5_000, limit=_FIFTY, latency=_JITTERY),
+        goodput=90,
+        refusals=2,
     ),
     Paced(
         name="unknown 5/s: bucket, lock-out of 30 s: 2,000 lookups",

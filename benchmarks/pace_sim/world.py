@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hilos_async._pace.pacer import Quota
     from hilos_async.testing import FakeLimit
 
+_OVERTAKES = 0.005  # seconds that a thread may take until it asks the limiter
 CONCURRENCY = 50  # lookups that each client works on at once: the session's own default
 
 
@@ -47,6 +48,10 @@ class Scene:
     rival: float = 0.0  # requests per second of somebody else, who never waits for anything
     processes: int = 1  # they share the limit, and know nothing of each other
     latency: Latency = Latency()
+    # A pool of so many threads answers: each request waits for one, is judged some time after it was
+    # taken, and takes work that is drawn; so requests overtake each other. 0: at once and in order.
+    threads: int = 0
+    work: float = 0.0  # seconds at most, half of it at least
 
     @property
     def best(self) -> float | None:
@@ -132,14 +137,26 @@ class Server:
         self._scene = scene
         self._limiter = scene.limit.start() if scene.limit else None
         self._chance = chance
+        self._threads = asyncio.Semaphore(scene.threads) if scene.threads else None
         self._start = clock()
 
     async def ask(self) -> Answer:
         """Send one request and wait for its reply."""
         await self._travel()
+        if self._threads is None:
+            answer = self._take()
+        else:
+            async with self._threads:
+                await asyncio.sleep(self._chance.uniform(0.0, _OVERTAKES))
+                answer = self._take()
+                if answer.ok:
+                    await asyncio.sleep(self._chance.uniform(0.5, 1.0) * self._scene.work)
+        await self._travel()
+        return answer
+
+    def _take(self) -> Answer:
         answer = self._judge()
         self.arrivals.append(Arrival(self.clock() - self._start, answer.ok))
-        await self._travel()
         return answer
 
     async def go_on(self) -> None:

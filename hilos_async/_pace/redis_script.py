@@ -9,29 +9,44 @@ from __future__ import annotations
 import hashlib
 import sys
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from hilos_async._pace import known, learning
+from hilos_async._pace import limits, reckoning, slots, state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-PAD: Final = 0.01  # what the even spacing leaves of the limit: a slot that comes late fits in
+    from hilos_async._pace.pacer import Quota
+
 BLOCK: Final = 0.05  # seconds of slots that one call may reserve, and of use that ask for them
 _SEEN: Final = 60.0  # seconds after its last slot that a process counts to those that share
 _KEPT: Final = 172_800  # seconds; a nightly job finds what the last one learned
 
+_NUMBERS: Final = {
+    state: "COARSE COMPACT_EVERY LOG_BOUND RECENT",
+    slots: "A_LITTLE_MORE EASES_AFTER LONGEST_EASE LATEST CATCH_UP CATCH_UP_SLOTS BOUND_CATCH_UP "
+    "BOUND UNUSED SILENT FIRST_BLIND LONGEST_BLIND BUSY RESETS",
+    limits: "WINDOWS OTHERS EXPLAINS ROUND MET MORE FIRST_TRY CHEAP_TRY LONGEST_TRY TRY_COST "
+    "LONGEST_COSTLY_TRY LARGEST_STEP CLIMB CHEAP TELLING SAME RARE AGAIN SOON",
+    reckoning: "FIRST_RATE RISK RISKED_SHARE LIKELY",
+}
+
 
 def _script() -> str:
-    theirs = ["FIRST_RATE", "RISK", "RISKED_SHARE", "EXPLAINS", "LOG"]
-    theirs += ["MORE", "FIRST_TRY", "TRY_COST", "LONGEST_TRY"]
-    numbers = {name: getattr(learning, f"_{name}") for name in theirs}
-    numbers |= {name: getattr(known, f"_{name}") for name in ("CATCH_UP", "CATCH_UP_SLOTS")}
-    numbers |= {"PAD": PAD, "BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
-    head = "".join(f"local {name} = {number!r}\n" for name, number in numbers.items())
+    numbers: dict[str, Any] = {"PADS": slots.PADS, "KEPT_LOG": getattr(state, "_KEPT")}  # noqa: B009
+    for module, names in _NUMBERS.items():
+        numbers |= {name: getattr(module, f"_{name}") for name in names.split()}
+    numbers |= {"BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
+    head = "".join(f"local {name} = {_lua(number)}\n" for name, number in numbers.items())
     return head + files("hilos_async._pace").joinpath("redis_script.lua").read_text("utf-8")
+
+
+def _lua(number: float | tuple[float, ...]) -> str:
+    if isinstance(number, tuple):
+        return "{ " + ", ".join(map(repr, number)) + " }"
+    return repr(number)
 
 
 _SCRIPT: Final = _script()
@@ -46,30 +61,46 @@ class AsyncRedis(Protocol):
         ...
 
 
+class Event(msgspec.Struct, omit_defaults=True):
+    """A request that left, or with a verdict a reply; times are seconds before the call."""
+
+    sent: float
+    verdict: str | None = None
+    received: float | None = None
+    retry_after: float | None = None
+    wait: float | None = None
+    quota: dict[str, float] | None = None
+    spread: float = 0.0
+
+
+def quota_fields(quota: Quota | None) -> dict[str, float] | None:
+    """What is known of a quota: JSON's null is no nil in Lua."""
+    if quota is None:
+        return None
+    return {
+        name: value for name, value in msgspec.structs.asdict(quota).items() if value is not None
+    }
+
+
 class Report(msgspec.Struct, omit_defaults=True):
-    """What the script is told; times are seconds before the call (``pause``: from it on)."""
+    """What the script is told."""
 
     id: str
     slots: int
-    number: int  # of the next slot
+    number: int = 1  # of the first event; those that were heard already change nothing
     limit: tuple[float, float] | None = None  # the one given; otherwise Redis learns it
     known: tuple[float, float] | None = None  # learned earlier, should Redis have lost it
-    announced: tuple[float, float] | None = None  # by header fields
-    # Slot, when it arrived at the latest, and when it was sent if it was accepted.
-    ended: list[list[float]] = []
-    refused: list[list[float]] = []  # sent, received, and Retry-After if there was one
-    trip: float | None = None  # mean seconds that the accepted took
-    pause: float = 0.0
+    events: list[Event] = []
 
 
 class Answer(msgspec.Struct):
-    """What the script says; ``wait`` and ``pause`` are seconds from the call on."""
+    """What the script says; ``waits``, ``again`` and ``pause`` are seconds from the call on."""
 
-    slots: int
-    wait: float
+    again: float  # when to ask again, if there is no slot
     interval: float
     pause: float
     processes: int
+    waits: list[str] = []  # until each slot
     limit: tuple[float, float] | None = None
     known: float | None = None  # requests of the limit that is known, while more are tried
 
@@ -77,7 +108,7 @@ class Answer(msgspec.Struct):
 async def call(client: AsyncRedis, budget: str, report: Report) -> Answer:
     """Run the script on the keys of that budget; raises one of ``redis_errors``."""
     told = msgspec.json.encode(report)
-    keys = [budget, *(f"{budget}:{kind}" for kind in ("processes", "arrivals", "accepted"))]
+    keys = [f"{budget}:pace", f"{budget}:processes"]
     try:
         answer = await client.execute_command("EVALSHA", _SHA, len(keys), *keys, told)
     except redis_errors() as error:

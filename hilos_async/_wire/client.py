@@ -55,7 +55,7 @@ class Client:
         allow_http: bool,
         deployment: Deployment | None,
         bounds: Bounds,
-        pace: RateLimit | Pacer | Literal["learn", "off"] | None,
+        pace: RateLimit | Pacer | Literal["learn", "machine", "off"] | None,
         session: aiohttp.ClientSession | None,
         proxy: str | None,
         ssl: SSLContext | aiohttp.Fingerprint | bool | None,

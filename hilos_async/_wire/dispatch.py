@@ -12,7 +12,7 @@ from hilos_async import _log
 from hilos_async._api.replies import refuse
 from hilos_async._pace.fields import read_quota
 from hilos_async._wire.burst import Burst
-from hilos_async._wire.retry import is_refusal, is_transient, retry
+from hilos_async._wire.retry import is_bare_503, is_refusal, is_transient, retry
 from hilos_async.errors import (
     AttemptTimeoutError,
     AuthenticationError,
@@ -122,7 +122,7 @@ class Dispatch:
             call.last_error = failed = error
             was_cut = left <= bound and isinstance(error, AttemptTimeoutError)
             # What was cut short by a deadline of the caller's own says nothing about the server.
-            verdict = None if was_cut else _judge(call, error)
+            verdict = None if was_cut else self._judge(call, error)
             if was_cut:
                 raise call.too_late() from error
             raise
@@ -150,6 +150,38 @@ class Dispatch:
             wait = retry_after if call.bounds.retry.again(failed) else 0.0
         self._gate.leave(call, verdict, retry_after, wait, quota)
 
+    def _judge(self, call: Call[T], error: HilosError) -> Verdict | None:
+        """What the pacer hears of a failed attempt; sets how long the call backs off."""
+        if isinstance(error, SessionClosedError):
+            return None
+        if call.is_stale and not call.repeated:
+            # Nobody's failure: the server had closed the connection while nobody used it.
+            call.repeated, call.delay = True, 0.0
+            call.uncounted += 1
+            return None
+        if isinstance(error, StatusError):
+            call.repeated = (
+                False  # it got through; in a pause that follows, connections may be closed
+            )
+        if is_refusal(error):
+            call.delay = 0.0  # the pause is everybody's
+            call.uncounted += 1
+            return "refused" if isinstance(error, RateLimitError) else "busy"
+        if is_bare_503(error) and self._gate.silence.asks_to_wait(call.sent, self._clock()):
+            call.delay = 0.0
+            call.uncounted += 1
+            return "refused"
+        if not is_transient(error):
+            if isinstance(error, AuthenticationError) and call.caller.stopped is None:
+                _log.key_refused(
+                    call.path, call.id, error
+                )  # once for a batch: it is stopped by that
+            return "accepted"
+        call.failures += 1
+        call.delay = call.bounds.retry.backoff(call.failures)
+        alive = isinstance(error, StatusError) and error.status < 500
+        return "accepted" if alive else "failed"
+
 
 def _obeyed(quota: Quota, bounds: Bounds) -> Quota:
     """The quota without a reset that lies further off than a Retry-After may."""
@@ -163,28 +195,3 @@ def _again(call: Call[T], error: BaseException) -> bool:
     if call.sending is not None and not call.sending.is_repeatable:
         return False
     return call.bounds.retry.again(error)
-
-
-def _judge(call: Call[T], error: HilosError) -> Verdict | None:
-    """What the pacer hears of a failed attempt; sets how long the call backs off."""
-    if isinstance(error, SessionClosedError):
-        return None
-    if call.is_stale and not call.repeated:
-        # Nobody's failure: the server had closed the connection while nobody used it.
-        call.repeated, call.delay = True, 0.0
-        call.uncounted += 1
-        return None
-    if isinstance(error, StatusError):
-        call.repeated = False  # it got through; in a pause that follows, connections may be closed
-    if is_refusal(error):
-        call.delay = 0.0  # the pause is everybody's
-        call.uncounted += 1
-        return "refused" if isinstance(error, RateLimitError) else "busy"
-    if not is_transient(error):
-        if isinstance(error, AuthenticationError) and call.caller.stopped is None:
-            _log.key_refused(call.path, call.id, error)  # once for a batch: it is stopped by that
-        return "accepted"
-    call.failures += 1
-    call.delay = call.bounds.retry.backoff(call.failures)
-    alive = isinstance(error, StatusError) and error.status < 500
-    return "accepted" if alive else "failed"

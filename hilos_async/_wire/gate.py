@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hilos_async import _log
 from hilos_async._api.model import Model
 from hilos_async._pace.pacer import RateLimit, Reply
+from hilos_async._wire.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,7 @@ class Gate:
         self._entitled = False  # it is the turn of a batch: its leader does not step aside
         self._leading = False
         self._slot: float | None = None  # reserved, and not used yet
+        self.silence = Silence()
         self._failures = 0
         self._dead_until = 0.0
         self._probe_next = False
@@ -155,6 +157,7 @@ class Gate:
         )
         if verdict == "accepted":
             self._failures = 0
+            self.silence.accepted()
         elif verdict == "failed":
             self._failures += 1
             if self._failures >= _DEAD_AFTER:

@@ -5,6 +5,7 @@ Knows every option and which may be changed later. Refuses to know what is done 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,8 +54,18 @@ class Bounds:
         _checks.whole("max_response_bytes", self.max_response_bytes)
 
 
-def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL) -> Pacer:
+# For commands and web apps, whose processes share a machine; elsewhere there is no such pace.
+SHARED: Final[Literal["machine"] | None] = "machine" if os.name == "posix" else None
+
+
+def pacer_for(
+    pace: RateLimit | Pacer | Literal["learn", "machine", "off"] | None, url: URL
+) -> Pacer:
     """The pacer that an argument stands for; ``TypeError`` for what is none."""
+    if pace == "machine":
+        from hilos_async._pace.machine import MachinePacer  # not everywhere
+
+        return MachinePacer(_ACTIVECAMPAIGN_LIMIT if address.is_activecampaign(url) else None)
     if pace is None:
         pace = _ACTIVECAMPAIGN_LIMIT if address.is_activecampaign(url) else "learn"
     if pace == "learn":
@@ -68,7 +79,7 @@ def pacer_for(pace: RateLimit | Pacer | Literal["off", "learn"] | None, url: URL
     if missing or isinstance(pace, type):
         lacks = f"it has no {', '.join(missing)}" if missing else "it is a class: make one"
         raise TypeError(
-            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'off', or a Pacer ({lacks})"
+            f"pace={pace!r} is no pace: RateLimit(5), 'learn', 'machine', 'off', or a Pacer ({lacks})"
         )
     return pace
 

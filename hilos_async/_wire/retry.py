@@ -77,6 +77,11 @@ def is_refusal(error: BaseException) -> bool:
     )
 
 
+def is_bare_503(error: BaseException) -> bool:
+    """Whether it is a 503 that does not say when to come back: a limiter's, or trouble."""
+    return isinstance(error, StatusError) and error.status == 503 and error.retry_after is None
+
+
 async def retry(
     first: list[HilosError],
     attempt: Callable[[], Awaitable[T]],

@@ -20,6 +20,7 @@ from hilos_async.cli import (
     _gather,
     _get,
     _list,
+    _pace,
     _run_flow,
     _show,
     _watch,
@@ -150,4 +151,5 @@ def _parser() -> argparse.ArgumentParser:
     add(_contacts, "contacts")
     add(_run_flow, "run")
     add(_export, "export")
+    add(_pace, "pace", asks=False)
     return parser

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Unpack
 from hilos_async import _checks
 from hilos_async._pace.pacer import RateLimit
 from hilos_async._wire import address
+from hilos_async._wire.options import SHARED
 from hilos_async.cli import _proxy
 from hilos_async.cli._show import USAGE, CommandError
 from hilos_async.session import HilosSession
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 _UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3_600.0, "day": 86_400.0}
-_WORDS: Final[dict[str, Literal["learn", "off"]]] = {"learn": "learn", "off": "off"}
+_WORDS: Final[dict[str, Literal["learn", "machine", "off"]]] = {
+    "learn": "learn",
+    "machine": "machine",
+    "off": "off",
+}
 _RATE: Final = re.compile(
     r"(?P<requests>\d{1,9}(?:\.\d{1,6})?)(?:/(?P<unit>s|min|h|day))?", re.ASCII
 )
@@ -69,9 +74,10 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pace",
         type=_pace,
-        metavar="RATE|learn|off",
-        help="at most so many requests: 5 or 5/s, 600/min, 1000/h; learn finds the limit out "
-        "(default: 5/s for ActiveCampaign, else learn)",
+        metavar="RATE|machine|learn|off",
+        help="at most so many requests: 5 or 5/s, 600/min, 1000/h; machine shares 5/s for "
+        "ActiveCampaign, else what is found out, with all that runs on this machine (the default); "
+        "learn finds the limit out for this command alone",
     )
     parser.add_argument(
         "--max-concurrency",
@@ -85,7 +91,7 @@ def configure_pace(parser: argparse.ArgumentParser) -> None:
 def connect(
     options: argparse.Namespace,
     *,
-    pace: RateLimit | Literal["learn", "off"] | None = None,
+    pace: RateLimit | Literal["learn", "machine", "off"] | None = None,
     **session_options: Unpack[Options],
 ) -> Connection:
     """Make the session that options and environment describe; nothing is sent.
@@ -111,7 +117,11 @@ def connect(
         ) from error
     proxy = _proxy.for_url(url)
     session = HilosSession(
-        key, base_url=str(url), pace=pace, proxy=proxy.url if proxy else None, **session_options
+        key,
+        base_url=str(url),
+        pace=pace or SHARED,
+        proxy=proxy.url if proxy else None,
+        **session_options,
     )
     return Connection(session, str(url), url_from, key_from, proxy)
 
@@ -134,13 +144,15 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds") from None
 
 
-def _pace(text: str) -> RateLimit | Literal["learn", "off"]:
+def _pace(text: str) -> RateLimit | Literal["learn", "machine", "off"]:
     if text in _WORDS:
         return _WORDS[text]
     found = _RATE.fullmatch(text)
     if found is not None and float(found["requests"]) > 0:
         return RateLimit(float(found["requests"]), per=_UNITS[found["unit"] or "s"])
-    raise argparse.ArgumentTypeError(f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, learn or off")
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no pace: 5, 5/s, 600/min, 1000/h, machine, learn or off"
+    )
 
 
 def whole(text: str) -> int:

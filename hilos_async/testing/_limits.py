@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
-Kind = Literal["sliding-log", "fixed-window", "bucket"]
+Kind = Literal["sliding-log", "fixed-window", "bucket", "leaky"]
 HeaderStyle = Literal["none", "split", "policy", "x", "activecampaign"]
 
 # The least wait that is reported: rounding must never give one so short that a simulation which
@@ -24,7 +24,8 @@ class FakeLimit:
 
     `kind`: "sliding-log" counts what was accepted in the last `per` seconds (as Django REST
     Framework does), "fixed-window" what was accepted since the clock last passed a multiple of
-    `per`, "bucket" lets `requests` pass at once and refills evenly.
+    `per`, "bucket" lets `requests` pass at once and refills evenly, "leaky" lets one pass every
+    `per / requests` seconds and refuses what comes sooner (as nginx does).
 
     `retry_after`: "exact" tells the seconds until a request would pass, rounded up to whole ones;
     a number is told as it is, true or not; "none" tells nothing.
@@ -169,7 +170,10 @@ class FakeLimiter:
 
     def _wait(self, now: float) -> float:
         limit, log = self._limit, self._log
-        if limit.kind == "bucket":
+        if limit.kind == "leaky":
+            wait = log[-1] + limit.per / limit.requests - now if log else 0.0
+            wait = wait if wait > 1e-9 else 0.0
+        elif limit.kind == "bucket":
             excess = self._level + 1 - limit.requests
             wait = excess * limit.per / limit.requests if excess > 1e-9 else 0.0
         elif len(log) < limit.requests:
@@ -194,6 +198,8 @@ class FakeLimiter:
         limit = self._limit
         if limit.kind == "bucket":
             reset = self._level * limit.per / limit.requests
+        elif limit.kind == "leaky":
+            reset = self._wait(now)
         elif limit.kind == "fixed-window":
             reset = limit.per - now % limit.per
         else:

@@ -1,0 +1,287 @@
+"""What refusals, replies and header fields tell of a limit that nobody wrote down.
+
+Pure functions over a ``State``: a first estimate, what a later refusal says, and when to try more.
+
+A limiter counts in windows, or it lets one more through every so often (a bucket, "it flows"). What a
+window had let through is the limit. Of a bucket two things are known: between two refusals it let
+through what flowed in, and the rate that it refused is too much. So there is a lower and an upper
+bound, and where they lie apart the pace goes to the middle every window or two, until they meet.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from hilos_async._pace import slots
+from hilos_async._pace.state import Refusal, count
+
+if TYPE_CHECKING:
+    from hilos_async._pace.pacer import Quota
+    from hilos_async._pace.state import Count, State
+
+_WINDOWS: Final = (1.0, 60.0, 3_600.0, 86_400.0)  # those of Django REST Framework's throttles
+_OTHERS: Final = (2.0, 5.0, 10.0, 15.0, 30.0, 300.0, 600.0, 900.0, 1_800.0)
+_EXPLAINS: Final = 1.5  # seconds that a window's Retry-After may be off: rounding, and the way
+_ROUND: Final = (1_000, 500, 100, 50, 25, 20, 10, 5)
+_MET: Final = 0.04  # the bounds are that near to each other: share
+_MORE: Final = 0.02  # share by which a first try goes over what is known
+_FIRST_TRY: Final = 40.0  # seconds without a refusal before it
+_CHEAP_TRY: Final = 10.0  # where a refusal costs a moment
+_LONGEST_TRY: Final = 40.0  # a limit that rose is found within a minute
+_TRY_COST: Final = 0.04  # share of the time that the pauses of failed tries may cost
+_LONGEST_COSTLY_TRY: Final = 3_600.0
+_LARGEST_STEP: Final = 0.5
+_CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
+_CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
+_TELLING: Final = 10  # accepted requests that tell a rate
+_SAME: Final = 0.03
+_RARE: Final = 0.01  # share of what is sent that refusals may cost
+_AGAIN: Final = 20.0  # windows
+_SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
+
+
+def conclude(s: State, at: float, accepted: float | None) -> None:
+    """Learn from the refusal that began the pause.
+
+    ``accepted``: when the first request after the pause was sent that got through, if one did yet:
+    how soon that is tells the kind of limiter.
+    """
+    refusal = s.refused
+    if refusal is None:
+        return
+    window = _explained(s, refusal)
+    if accepted is None and window is None:
+        return
+    s.refused = None
+    if window is not None and (s.requests == 0 or window != s.per):
+        _learn_window(s, refusal, window)
+    elif s.requests == 0:
+        assert accepted is not None
+        _learn_first(s, refusal, accepted)
+    else:
+        _relearn(s, refusal)
+    s.emptied, s.since = refusal.received, 0 if accepted is None else 1
+    s.stepped, s.stepped_at = at, s.accepted
+
+
+def hold_back(s: State, refusal: Refusal) -> None:
+    """Have no slot before the end of a wait that nobody obeys, if it can be understood."""
+    if s.learns and refusal.retry_after and _explained(s, refusal) is not None:
+        s.next = max(s.next, refusal.received + refusal.retry_after)
+
+
+def _keep(s: State, requests: float, per: float) -> None:
+    s.stepped_at = s.accepted
+    s.requests, s.per = max(requests, 1e-6), per
+    s.waited = 0
+
+
+def _explained(s: State, refusal: Refusal) -> float | None:
+    """The window that explains the Retry-After; ``None``: there is none, or none does."""
+    if refusal.retry_after is None:
+        return None
+    likely = [s.announced_per] if s.announced_per else []
+    likely += [s.per] if s.requests else []
+    for per in (*likely, *_WINDOWS):
+        counted = count(s, per, refusal.sent, refusal.received)
+        # A fixed window began with the first request after the last pause, or later.
+        begins = (counted.oldest, max(counted.oldest, s.first))
+        for begin in begins:
+            wait = begin + per - refusal.sent
+            if counted.most and abs(wait + 0.5 - refusal.retry_after) < _EXPLAINS:
+                return per
+    return None
+
+
+def _learn_window(s: State, refusal: Refusal, per: float) -> None:
+    """Take what the window had let through for the limit."""
+    requests = _let_through(s, count(s, per, refusal.sent, refusal.received))
+    cost = refusal.retry_after or 0.0
+    s.patience = max(_FIRST_TRY, per, cost / _TRY_COST)
+    s.flows = False
+    # A handful may be all that got through so soon; a round number hardly is.
+    is_likely = (requests >= 10 and _is_round(requests)) or requests == s.named
+    s.sure = cost > _CHEAP or (is_likely and per in (*_WINDOWS, s.announced_per))
+    s.low = s.high = s.before = s.mean = s.seen = 0.0
+    _keep(s, requests, per)
+
+
+def _let_through(s: State, counted: Count) -> float:
+    """What the window had let through: exactly that if nothing lies on its edge."""
+    least = counted.most if counted.is_whole else counted.least
+    return max(1.0, _likely(s, least, counted.most))
+
+
+def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
+    """The first estimate where no Retry-After explains itself."""
+    begin = s.first or refusal.sent
+    window = _window_between(refusal.last - begin, accepted - begin)
+    soon = accepted - refusal.received
+    if s.announced_per:
+        window = s.announced_per
+    elif refusal.retry_after is not None:
+        window = _WINDOWS[0]
+    if window is not None:
+        _learn_window(s, refusal, window)
+        return
+    # It flows. One more got through after ``soon``; what got through before that, and how fast, may
+    # have been a burst.
+    counted = count(s, accepted - begin, refusal.sent, refusal.received)
+    rate = 1 / max(soon, 1e-3)
+    if counted.most >= 3:
+        fast = counted.most / max(1e-3, refusal.received - counted.oldest)
+        rate = max(rate, min(fast, 3 * rate))
+    s.patience = _CHEAP_TRY
+    s.flows, s.sure = True, False
+    s.low = s.high = s.before = s.mean = s.seen = 0.0
+    _keep(s, _likely(s, rate, rate), 1.0)
+
+
+def _window_between(least: float, most: float) -> float | None:
+    """A window that ended in that time; ``None``: that was too soon for any."""
+    for per in (*_WINDOWS, *_OTHERS):
+        if least <= per * 1.02 and per <= most:
+            return per
+    return most if least > _WINDOWS[0] else None
+
+
+def _relearn(s: State, refusal: Refusal) -> None:
+    """What a refusal says of a limit that is kept already."""
+    kept, tried = s.requests, s.before
+    counted = count(s, s.per, refusal.sent, refusal.received)
+    s.before, s.more = 0.0, _MORE
+    if tried and (s.flows or counted.most >= 0.9 * math.floor(tried)):
+        _give_up_try(s, kept, tried)
+        return
+    last_mean, last_seen = s.mean, s.seen
+    kept_for = max(1e-3, refusal.received - s.emptied)
+    mean = refusal.since / kept_for * s.per
+    s.mean = mean if refusal.since >= _TELLING else 0.0
+    s.seen = 0.0
+    was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
+    at_most = 0.97 * s.per / slots.interval(s)
+    is_twice_the_same = s.mean and last_mean and abs(mean - last_mean) <= _SAME * mean
+    if was_burst and is_twice_the_same and 0.4 * kept <= mean < at_most:  # so much flows in
+        s.low, s.high, s.sure = mean, 0.0, True
+        _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
+        return
+    if counted.most < 0.97 * kept and not s.flows:
+        # At once after a step up: that may be a bucket without a burst as well.
+        at_once = not s.sure and s.low > 0 and refusal.sent - s.stepped < 0.5 * s.per
+        doubted = at_once or s.low > 1.05 * counted.most
+        is_same = last_seen > 0 and abs(counted.most - last_seen) <= max(1.0, _SAME * last_seen)
+        if is_same or not doubted:
+            # It dropped, or somebody else takes from the same budget, or it was never that high.
+            s.low, s.high, s.sure = 0.0, 0.0, True
+            _keep(s, _let_through(s, counted), s.per)
+            return
+        s.seen = counted.most if s.sure or counted.most > 0.25 * kept else 0.0
+    if s.sure:
+        if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
+            _give_way(s, refusal)
+    elif kept <= 1.02 * s.low:  # what had been accepted for a time was a burst
+        s.low, s.high = 0.0, kept
+        _keep(s, _likely(s, mean, 1.02 * mean) if mean >= 0.4 * kept else kept / 2, s.per)
+    else:
+        s.high = kept
+        _narrow(s)
+
+
+def _give_up_try(s: State, kept: float, tried: float) -> None:
+    """More was too much, and what was known before it was not."""
+    costly = max(_LONGEST_TRY, min(s.patience, _LONGEST_COSTLY_TRY))
+    s.patience = min(costly if s.patience <= _LONGEST_TRY else _LONGEST_COSTLY_TRY, 2 * s.patience)
+    s.sure = (kept - tried) <= _MET * tried
+    s.low, s.high = tried, kept
+    s.more = _MORE
+    _keep(s, tried, s.per)
+
+
+def is_rare(s: State, refusal: Refusal) -> bool:
+    """Whether such refusals cost less than asking more slowly would."""
+    return refusal.since * _RARE > max(1.0, refusal.pause / slots.interval(s))
+
+
+def _give_way(s: State, refusal: Refusal) -> None:
+    """Leave more to whoever else draws on the budget, and the more the sooner it comes again."""
+    in_time = refusal.sent - s.stepped < _AGAIN * max(1.0, s.per)
+    again = refusal.since < _TELLING if s.flows else in_time
+    s.less = min(0.5, s.less * 2) if again else _MORE
+    _keep(s, s.requests * (1 - s.less), s.per)
+
+
+def _narrow(s: State) -> None:
+    """Go to the middle of the bounds, or to a likely number near it."""
+    if s.high - s.low <= (2 * _MET if s.flows and _is_round(s.low) else _MET) * s.high:
+        s.sure = True
+        _keep(s, s.low, s.per)
+        return
+    middle, spread = (s.low + s.high) / 2, (s.high - s.low) / 4
+    _keep(s, _likely(s, middle - spread, middle + spread), s.per)
+
+
+def _likely(s: State, least: float, most: float) -> float:
+    """The likeliest number within bounds: what a header named, or the roundest, or the most."""
+    if s.named and 0.8 * least <= s.named <= 1.25 * most:
+        return s.named
+    if most < 10:
+        return most
+    for step in _ROUND:
+        rounded = math.floor(most / step) * step
+        if rounded >= max(least, 1) and step <= most / 2:
+            return float(rounded)
+    return float(math.floor(most)) if math.floor(most) >= least else most
+
+
+def _is_round(requests: float) -> bool:
+    digits = f"{requests:.0f}".rstrip("0")
+    return digits in ("1", "2", "25", "3", "5", "6")
+
+
+def step(s: State, now: float) -> None:
+    """Try more where it is time and demand has reached what is kept."""
+    kept_for = now - s.stepped
+    if s.waited < max(2.0, s.requests) or kept_for < max(_SOON, s.per):
+        return
+    if kept_for < 3 * slots.interval(s):
+        return
+    if s.accepted - s.stepped_at < 0.95 * kept_for / slots.interval(s) - len(s.flying):
+        return  # something else holds the requests back
+    if s.requests == s.announced and s.per == s.announced_per:
+        return  # what the server itself says is not tried
+    if not s.sure:
+        s.low = s.requests
+        s.stepped = now
+        if s.high:
+            _narrow(s)
+        else:
+            _keep(s, s.requests * _CLIMB, s.per)
+    elif kept_for >= (max(2.0, 1.5 * s.per) if s.before else s.patience):
+        if s.before:  # nobody refused the last one: the limit has risen
+            s.more = min(_LARGEST_STEP, s.more * 2)
+            s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
+        s.before = s.low = s.requests
+        s.stepped = now
+        _keep(s, s.requests * (1 + s.more), s.per)
+    elif kept_for >= 2 * s.per:
+        s.low = max(s.low, s.requests)
+
+
+def hear(s: State, quota: Quota, *, refused: bool) -> bool:
+    """Take over what the server announces; ``True``: it says that nothing is left.
+
+    ``remaining`` is only heard while no limit is known (close below one, it is near 0 all the
+    time), and no more once a refusal said that there was something left.
+    """
+    if quota.requests and quota.per:
+        if (quota.requests, quota.per) != (s.announced, s.announced_per):
+            s.announced, s.announced_per = float(quota.requests), quota.per
+            s.sure, s.flows, s.before = True, False, 0.0
+            _keep(s, s.announced, s.announced_per)
+    elif quota.requests:
+        s.named = float(quota.requests)
+    if refused:
+        s.trusts_remaining = s.trusts_remaining and not quota.remaining
+        return False
+    return bool(s.requests == 0 and s.trusts_remaining and quota.remaining == 0 and quota.reset)

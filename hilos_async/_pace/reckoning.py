@@ -1,0 +1,139 @@
+"""The reckoning of a pace, written once: when the next request may leave, and what a reply changes.
+
+Pure functions over a ``State`` that change it in place. The clock and chance are given, so a pacer in
+memory, one in a file under a lock and one in a simulation give the same slots. Of a pacer on top:
+
+    slot = reserve(state, now)      None: ask again as soon as a reply came, or after ``patience``
+    left(state, at)                 a request left in that slot, at that time
+    report(state, reply, spread)    how it ended; ``spread`` is drawn from 0 to 1
+
+``encode`` and ``decode`` of ``state.py`` save the state between any two of them. A slot in which
+nothing left within a second is lost; a request without a reply counts as under way for half a minute.
+``redis_script.lua`` is the only second writing: what changes here changes there.
+
+    ramp   no limit is known: what is under way is bounded, not a rate
+    hold   a limit is known: evenly spaced slots just below it; now and then a little more is tried
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from hilos_async._pace import limits, slots
+from hilos_async._pace.state import Refusal, log_accepted
+
+if TYPE_CHECKING:
+    from hilos_async._pace.pacer import Reply
+    from hilos_async._pace.state import State
+
+_FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round trip takes
+# What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
+# what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
+_RISK: Final = 6
+_RISKED_SHARE: Final = 0.22
+_LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
+
+
+def reserve(s: State, now: float) -> float | None:
+    """Take the next slot and return its time; ``None``: none before a reply comes."""
+    slots.forget_lost(s, now)
+    if s.probing:
+        if s.probe:
+            return None
+        if s.learns and now >= s.until:
+            limits.conclude(s, now, None)
+        at = max(now, s.until, s.next)
+        s.probe, s.probe_left = at, False
+        if s.requests:
+            s.next = at + slots.interval(s)
+    elif s.requests:
+        if s.pad:
+            slots.ease(s, now)
+        if s.learns:
+            limits.step(s, now)
+        at = max(slots.next_slot(s, now), s.until)
+    elif s.learns:
+        at_once = _at_once(s)
+        if len(s.flying) + len(s.reserved) >= at_once:
+            return None
+        at = max(now, s.next)
+        s.next = at + min((slots.trip(s) or 1.0) / at_once, 1 / _FIRST_RATE)
+    else:
+        return s.until
+    if s.reserved:
+        insort(s.reserved, at)
+    else:
+        s.reserved.append(at)
+    return at
+
+
+def _at_once(s: State) -> int:
+    """How many may be under way while no limit is known."""
+    share = int(_RISKED_SHARE * s.accepted)
+    if share <= _RISK:
+        return _RISK
+    nth = bisect_left(_LIKELY, s.accepted)
+    ahead = _LIKELY[nth] - s.accepted if nth < len(_LIKELY) else share
+    return max(_RISK, min(share, ahead + _RISK))
+
+
+def patience(s: State) -> float:
+    """Seconds after which to ask again, where no slot was to be had and no reply is heard of."""
+    return max(0.005, min(0.1, slots.trip(s)))
+
+
+def left(s: State, at: float) -> None:
+    """Hear that a request left in a slot that was given out."""
+    slots.left(s, at)
+
+
+def report(s: State, reply: Reply, spread: float) -> None:
+    """Hear how a request ended."""
+    slots.replied(s, reply)
+    after_pause = s.probing and reply.sent >= s.began
+    quota = reply.quota if s.learns else None
+    if quota is not None and limits.hear(s, quota, refused=reply.verdict == "refused"):
+        _refuse(s, _as_refused(reply), spread)
+        after_pause = False
+    if reply.verdict == "accepted":
+        s.accepted += 1
+        s.since += 1
+        if s.learns:
+            log_accepted(s, reply.sent, reply.received)
+        if after_pause:
+            if s.learns:
+                limits.conclude(s, reply.received, reply.sent)
+            elif (refusal := s.refused) is not None:
+                s.refused = None
+                s.since = 1
+                if s.requests and not limits.is_rare(s, refusal):
+                    slots.widen(s, reply.received)
+            slots.go_on(s, reply.received)
+    elif reply.verdict == "failed":
+        if after_pause:
+            s.probe = 0.0  # it found nothing out: another goes
+    elif reply.sent >= s.began:  # the others were on their way before the pause began
+        _refuse(s, reply, spread)
+
+
+def _as_refused(reply: Reply) -> Reply:
+    """What a reply that leaves nothing says: as a refusal would."""
+    wait = reply.quota.reset if reply.quota else None
+    return msgspec.structs.replace(reply, verdict="refused", retry_after=wait, wait=wait)
+
+
+def _refuse(s: State, reply: Reply, spread: float) -> None:
+    if reply.verdict == "refused":
+        if s.probing and s.refused is not None:
+            s.refused.last = reply.sent
+        elif not s.probing or s.since:
+            # A refused probe teaches nothing: nothing was accepted since the last time.
+            s.refused = Refusal(reply.sent, reply.received, reply.retry_after, reply.sent, s.since)
+    slots.pause(s, reply, spread)
+    if s.refused is not None:
+        s.refused.pause = s.until - s.refused.received
+    if reply.wait == 0.0 and s.refused is not None:
+        limits.hold_back(s, s.refused)

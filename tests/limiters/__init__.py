@@ -1,0 +1,1 @@
+"""The pace in front of rate limiters that others wrote, as real servers on loopback."""

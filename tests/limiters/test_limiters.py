@@ -1,0 +1,58 @@
+"""Nothing is lost in front of a real limiter, few requests are refused, and its limit is found.
+
+The bounds are looser than the aims in `benchmarks/limiters.py`, so that they hold on a busy machine.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from tests.limiters.bed import LIMITERS, Limiter, fetch, running
+
+pytestmark = pytest.mark.anyio
+
+_PATIENCE: Final = 120.0  # seconds for one case: many times what it needs
+_WORK: Final = pytest.mark.parametrize("work", [True, False], ids=["work", "no-work"])
+
+
+def limiters(*without: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "limiter",
+        [
+            pytest.param(
+                limiter,
+                id=limiter.name,
+                marks=pytest.mark.skipif(bool(limiter.missing), reason=str(limiter.missing)),
+            )
+            for limiter in LIMITERS
+            if limiter.name not in without
+        ],
+    )
+
+
+@_WORK
+@limiters()
+async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> None:
+    count = 75 if limiter.limit.rate > 20 else 12
+    with running(limiter, work=work) as server:
+        run = await fetch(server.url, limiter.limit, count, _PATIENCE)
+    assert (run.fetched, run.lost) == (count, 0)
+    assert server.accepted == count
+    assert server.refused <= (4 + 0.04 * count if limiter.leaky else 2)
+
+
+@_WORK
+# A minute's limit that nobody tells is found when the minute is over: the benchmark has the time.
+@limiters("express-minute")
+async def test_a_limit_that_nobody_told_is_found(limiter: Limiter, work: bool) -> None:
+    count = 150 if limiter.limit.rate > 20 else 20
+    with running(limiter, work=work) as server:
+        run = await fetch(server.url, "learn", count, _PATIENCE)
+    assert (run.fetched, run.lost) == (count, 0)
+    assert server.accepted == count
+    assert server.refused <= (20 if limiter.leaky else 12)
+    assert run.limit is not None
+    share = run.limit.rate / limiter.limit.rate
+    assert (0.6 if limiter.leaky else 0.8) <= share <= 1.2
