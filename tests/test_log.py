@@ -358,6 +358,7 @@ async def test_the_page_lists_every_event_with_its_level_and_its_fields(heard: H
     _log.request("flow-execution/1", IDS[0], 1, 0.0, None)
     _log.outage(error)
     _log.outage_over()
+    _log.alone(PermissionError(13, "Permission denied", "a.pace"))
     said = {(vars(r)["hilos_event"], r.levelname, frozenset(fields(r))) for r in heard.records}
     page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| ([A-Z]+) \| [^|]* \|([^|]*)\|$", page, re.M)

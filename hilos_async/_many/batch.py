@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
 from hilos_async import _checks
-from hilos_async._api import problem as _problem  # noqa: F401 - how errors are written as JSON
+
+# Imported for what it registers: how an error in a batch is written as JSON.
+from hilos_async._api import problem  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from hilos_async._api.columns import COLUMNS, Cell
 from hilos_async._api.contacts import ExecutionContact
 from hilos_async._api.model import Model
@@ -160,7 +162,7 @@ class ExecutionBatch(Batch[FlowExecution], Model, frozen=True):
 
     def _repr_html_(self) -> str:
         """How it went, and the totals of each flow, where a notebook shows it."""
-        return f"<p>{html.escape(repr(self))}</p>{self.summary_by_flow()._repr_html_()}"
+        return f"<p>{html.escape(repr(self))}</p>{self.summary_by_flow().to_html()}"
 
     def summary(self, tz: tzinfo | str = UTC) -> Summary:
         """Totals over all executions, with dates in the time zone ``tz`` (or its name).

@@ -156,18 +156,18 @@ class Lookups(Generic[T]):
             if outcome is not None:
                 return outcome
         self._leading[id.int] = call
-        outcome = None
+        found: T | HilosError | None = None
         try:
-            outcome = await client.dispatch.answer(call)
+            found = answer = await client.dispatch.answer(call)
         except HilosError as error:
-            outcome = error
+            found = error
             raise
         finally:
             del self._leading[id.int]
             if call.followers is not None:
-                _tell(call.followers, outcome)
-        self._answers.keep(id, outcome, client.clock())
-        return outcome
+                _tell(call.followers, found)
+        self._answers.keep(id, answer, client.clock())
+        return answer
 
     async def _follow(self, leading: Call[T], call: Call[T]) -> T | HilosError | None:
         """What another's lookup finds; ``None`` if it ended for a reason that is only its own."""

@@ -59,7 +59,7 @@ class Source:
         self.has_reader = self._collection is None
         self._wanted = asyncio.Semaphore(0)
         self._read: asyncio.Queue[UUID | str | End] = asyncio.Queue()
-        self._reader: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[object] | None = None
         self._is_stopped = False
 
     async def run(self) -> None:
@@ -69,7 +69,7 @@ class Source:
         """
         # A task of asyncio's, which is cancelled once: anyio's are cancelled again and again, and a
         # generator could not wait for anything while it cleans up.
-        reader = self._reader = asyncio.create_task(self._read_on())
+        reader = asyncio.create_task(self._read_on())
         try:
             await asyncio.wait([reader])
         except asyncio.CancelledError:
@@ -114,6 +114,9 @@ class Source:
                 await self._aclose()
 
     async def _read_on(self) -> None:
+        self._reader = (
+            asyncio.current_task()
+        )  # not earlier: a task that has not begun would never run
         try:
             while not self._is_stopped:
                 self._read.put_nowait(await self._next_wanted())

@@ -52,7 +52,7 @@ class Lookup(Model, frozen=True):
 class Fetched(Lookup, frozen=True):
     """A lookup that found its ``execution``; ``error`` is ``None``."""
 
-    # pyright: a field without a default may not replace one that has one. This one always has a value.
+    # A field without a default replaces one that has one, which pyright refuses: it always has a value.
     execution: FlowExecution  # pyright: ignore[reportGeneralTypeIssues]
     error: None = None
 
@@ -60,7 +60,7 @@ class Fetched(Lookup, frozen=True):
 class Failed(Lookup, frozen=True):
     """A lookup that ended in an ``error``; ``execution`` is ``None``."""
 
-    execution: None
+    execution: None  # pyright: ignore[reportGeneralTypeIssues] - as above
     error: HilosError  # pyright: ignore[reportGeneralTypeIssues] - as above
 
 

@@ -78,8 +78,8 @@ class Summary(Model, frozen=True):
             for line in table
         )
 
-    def _repr_html_(self) -> str:
-        """The same table where a notebook shows it."""
+    def to_html(self) -> str:
+        """The same table as HTML, as a notebook shows it; names of flows are escaped."""
         header, *rows = (
             [html.escape(cell) for cell in line]  # a flow may be called <script>
             for line in self._table()
@@ -90,6 +90,9 @@ class Summary(Model, frozen=True):
             for line in rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def _table(self) -> list[tuple[str, ...]]:
         table: list[tuple[str, ...]] = [("flow", "executions", "ended", *_COUNTS, "completion")]

@@ -101,7 +101,7 @@ class Watch:
         self._client = client
         self._caller = Caller(is_batch=True)
         self._lookups = lookups
-        self._until = until or (lambda execution: execution.is_terminal)
+        self._until = until or _is_terminal
         self._clock = client.clock
         self._heap: list[tuple[float, int, UUID]] = []
         self._order = itertools.count()
@@ -204,6 +204,10 @@ class Watch:
             return None  # it was reported; it is still so
         watched.failing = True
         return Change(id=id, before=watched.last, error=error, ended=ended)
+
+
+def _is_terminal(execution: FlowExecution) -> bool:
+    return execution.is_terminal
 
 
 class Ending:

@@ -10,15 +10,12 @@ import asyncio
 import math
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hilos_async import _checks, _log
 from hilos_async._pace import reckoning, slots, state_file
-from hilos_async._pace.pacer import Pace, RateLimit
+from hilos_async._pace.pacer import Pace, RateLimit, Reply
 from hilos_async._pace.state import State, told
-
-if TYPE_CHECKING:
-    from hilos_async._pace.pacer import Reply
 
 _HELD: Final = 0.001  # seconds until a lock that is held is tried again
 _STUCK: Final = 1.0  # seconds after which a holder that writes nothing is stopped, not slow
@@ -189,10 +186,10 @@ class MachinePacer:
         self._changed = bool(self._untold)
         self._agree()
         for ended in self._untold:
-            if isinstance(ended, float):
-                reckoning.left(self._state, ended)
-            else:
+            if isinstance(ended, Reply):
                 reckoning.report(self._state, ended, random.random())
+            else:
+                reckoning.left(self._state, ended)
         self._untold.clear()
         return True
 

@@ -24,7 +24,7 @@ from hilos_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from hilos_async._pace.pacer import Quota, Verdict
     from hilos_async._wire.call import Call
@@ -49,18 +49,17 @@ class Dispatch:
 
         Raises the last error, which knows what was asked for, how often, and how long it took.
         """
-        attempt = self._attempt if call.tally is None else self._told_attempt
         first: list[HilosError] = []
         try:
             try:
-                return await attempt(call)
+                return await self._once(call)
             except HilosError as error:
                 if not _again(call, error):
                     raise
                 first.append(error)
             return await retry(
                 first,
-                functools.partial(attempt, call),
+                functools.partial(self._once, call),
                 exhausted=lambda: call.failures >= call.bounds.retry.attempts,
                 delay=lambda: call.delay,
                 sleep=functools.partial(self._gate.back_off, call),
@@ -72,6 +71,9 @@ class Dispatch:
             error.elapsed = self._clock() - call.started
             call.last_error = None  # no cycle: the error's traceback leads to the call
             raise
+
+    def _once(self, call: Call[T]) -> Awaitable[T]:
+        return self._attempt(call) if call.tally is None else self._told_attempt(call)
 
     async def _told_attempt(self, call: Call[T]) -> T:
         """One attempt that telemetry hears of."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict, cast
 
 import aiohttp
 from yarl import URL
@@ -96,7 +96,7 @@ def check_connections(
         raise TypeError(
             f"ssl must be an ssl.SSLContext, False or an aiohttp.Fingerprint, not {type(ssl).__name__}"
         )
-    for config in trace_configs:
+    for config in cast("Sequence[object]", trace_configs):
         _checks.instance("each of trace_configs", config, aiohttp.TraceConfig)
     if session is None:
         return

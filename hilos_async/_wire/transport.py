@@ -116,7 +116,7 @@ class Transport:
         self._pid = 0
         self._deadlines = Deadlines()
         self._has_answered = False
-        self._ask = {
+        self._ask: dict[str, Any] = {
             "allow_redirects": False,  # aiohttp would send a key in another header along
             "raise_for_status": False,  # a session we were given may have it on
             "timeout": _NO_TIMEOUT,
@@ -214,7 +214,7 @@ class Transport:
             with self._deadlines.within(timeout):
                 if call.sending is None:
                     url = self.base_url.with_path(self._prefix + call.path, encoded=True)
-                    response = await session.get(url, **self._ask)  # type: ignore[arg-type]
+                    response = await session.get(url, **self._ask)
                 else:
                     response = await self._send(session, call.path, call.sending)
                 whole = _whole(response, call.bounds.max_response_bytes)
@@ -256,7 +256,7 @@ class Transport:
         if sending.query:
             url = url.with_query(sending.query)
         body = None if sending.body is None else _Body(sending)
-        return await session.request(sending.method, url, data=body, **self._ask)  # type: ignore[arg-type]
+        return await session.request(sending.method, url, data=body, **self._ask)
 
     async def _as_ours(
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
