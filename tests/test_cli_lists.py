@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from hilos_async.models import ExecutionBrief, ExecutionContact
-from hilos_async.testing import FakeHilos, Fault
+from hilos_async.testing import FakeHilos, FakeLimit, Fault
 from tests.test_cli import HILOS, PATIENCE, Ended, in_process, process, terminal
 
 if TYPE_CHECKING:
@@ -119,12 +119,12 @@ async def test_a_list_that_ends_too_early_shows_what_came_and_says_so(
 
 
 async def test_time_that_is_up_and_ctrl_c_show_what_came(fake: FakeHilos) -> None:
-    fake.latency = 0.3
-    ended = await process("list", "--timeout", "0.5")
+    fake.limit = FakeLimit(1, per=30)  # the first page comes, the next one would in half a minute
+    ended = await process("list", "--timeout", "3")
     assert ended.code == 1
     assert ended.out.count("\n") == 41
     assert "the time is up: this is not the whole list" in ended.err
-    fake.latency = 60
+    fake.limit, fake.latency = None, 60
     with anyio.fail_after(PATIENCE):
         listing = await anyio.open_process([*HILOS, "list"])
         while fake.in_flight == 0:  # noqa: ASYNC110

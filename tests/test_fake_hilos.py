@@ -827,7 +827,7 @@ def test_options_of_another_type_are_refused(options: Any) -> None:
         (0, {}),
         (1, {"per": 0}),
         (1, {"per": float("inf")}),
-        (1, {"kind": "leaky"}),
+        (1, {"kind": "dripping"}),
         (1, {"headers": "all"}),
         (1, {"lockout": -1}),
         (1, {"retry_after": "soon"}),

@@ -314,7 +314,8 @@ async def test_408_and_5xx_always_are_a_status_error_for_that_id_alone(
         assert isinstance(error, StatusError)
         assert error.status == code
         assert error.detail == "No."
-        assert error.attempts == 4
+        assert error.attempts - error.uncounted == 4
+        assert error.uncounted <= (3 if code == 503 else 0)
 
 
 async def test_503_with_retry_after_pauses_the_session_and_uses_up_no_attempt() -> None:
@@ -340,7 +341,9 @@ async def test_503_with_no_usable_retry_after_is_an_ordinary_5xx(retry_after: st
     ):
         error = await the_error_of_the_bad_one(server, hilos)
         assert isinstance(error, ServerError)
-        assert error.attempts == 4
+        # Others succeeded before: the first few might have been a limiter's, and are not counted.
+        assert error.attempts - error.uncounted == 4
+        assert error.uncounted <= 3
 
 
 @too_long

@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import random
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 import pytest
@@ -93,7 +93,8 @@ class History:
         self.server: FakeLimiter | None = None
         if self.chance.random() < 0.02:
             kind = self.chance.choice(get_args(Kind))
-            told = self.chance.choice(["none", "exact", 1.0])
+            ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
+            told = self.chance.choice(ways)
             self.server = FakeLimit(
                 self.chance.choice([20, 33, 50]), kind=kind, retry_after=told
             ).start()

@@ -13,6 +13,7 @@ from hilos_async._api.replies import refuse
 from hilos_async._pace.fields import read_quota
 from hilos_async._wire.burst import Burst
 from hilos_async._wire.retry import is_bare_503, is_refusal, is_transient, retry
+from hilos_async._wire.silence import FREE
 from hilos_async.errors import (
     AttemptTimeoutError,
     AuthenticationError,
@@ -167,7 +168,8 @@ class Dispatch:
             call.delay = 0.0  # the pause is everybody's
             call.uncounted += 1
             return "refused" if isinstance(error, RateLimitError) else "busy"
-        if is_bare_503(error) and self._gate.silence.asks_to_wait(call.sent, self._clock()):
+        asks_to_wait = self._gate.silence.asks_to_wait
+        if is_bare_503(error) and asks_to_wait(call.sent, self._clock()) and call.uncounted < FREE:
             call.delay = 0.0
             call.uncounted += 1
             return "refused"

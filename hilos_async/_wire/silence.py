@@ -10,6 +10,9 @@ from collections import deque
 from typing import Final
 
 _PROBES: Final = 5  # refused one after another with no success between: the server is in trouble
+FREE: Final = (
+    3  # times that one lookup may meet it: a limiter hardly refuses the same one more often
+)
 _LATELY: Final = 100  # replies
 _TOO_MANY: Final = 25  # of them: a pace that is slowed down by a limiter's meets far fewer
 
