@@ -139,7 +139,7 @@ end
 local function left(at)
   if #s.reserved > 0 then remove(s.reserved, max(1, place(s.reserved, at, true) - 1)) end
   insort(s.flying, at)
-  if s.probing then s.probe, s.probe_left = at, true end
+  if s.probing and at >= s.began then s.probe, s.probe_left = at, true end
   if s.first == 0 then s.first = at end
   if s.requests > 0 and (s.pad > 0 or not s.sure) then s.next = max(s.next, at + interval()) end
 end

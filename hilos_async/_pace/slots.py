@@ -77,7 +77,7 @@ def left(s: State, at: float) -> None:
     if s.reserved:  # an older one that nobody used is lost in time
         del s.reserved[max(0, bisect_right(s.reserved, at) - 1)]
     insort(s.flying, at)
-    if s.probing:
+    if s.probing and at >= s.began:  # one that left before it may be heard of late
         s.probe, s.probe_left = at, True
     if not s.first:
         s.first = at
