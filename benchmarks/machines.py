@@ -17,7 +17,7 @@ import time
 from uuid import UUID
 
 from hilos_async import HilosSession
-from hilos_async._pace import known, redis_script
+from hilos_async._pace.slots import PADS
 from hilos_async.testing import FakeHilos
 
 CAPACITY = 3_000  # executions per second and process; measure() says what it is here
@@ -29,12 +29,11 @@ _TRIES = 3  # the best counts: the others were disturbed
 
 
 def seconds(lookups: int, limit: int | None, machines: int) -> float:
-    """How long it takes; machines that share a limit keep more of it free than one alone."""
+    """How long it takes: the limit's time and what is kept free of it, or the machines' own."""
     by_machines = lookups / (machines * CAPACITY)
     if limit is None:
         return by_machines
-    pad = known._PAD if machines == 1 else redis_script.PAD
-    return max(by_machines, lookups / limit * (1 + pad))
+    return max(by_machines, lookups / limit * (1 + PADS[0]))
 
 
 def words(duration: float) -> str:

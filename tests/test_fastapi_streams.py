@@ -145,7 +145,7 @@ async def test_a_client_that_leaves_ends_the_lookups(
     async with serving(opened.lookups(IDS, response)) as url:
         reply = await client.get(url)
         assert IDS[0].encode() in await reply.content.readline()
-        await until(lambda: fake.in_flight == len(IDS) - 1)
+        await until(lambda: fake.in_flight >= 5)  # no limit is known: a handful goes at first
         reply.close()
         await opened.is_over()
 

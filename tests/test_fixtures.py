@@ -63,7 +63,7 @@ async def test_code_that_makes_its_own_session(fake_hilos):
 async def test_leaving_lookups_behind(fake_hilos, hilos):
     fake_hilos.faults.append(Fault.delay(60))
     task = asyncio.create_task(hilos.gather_executions(IDS))
-    while fake_hilos.in_flight < 10:
+    while fake_hilos.in_flight < 5:
         await asyncio.sleep(0.001)
     task.cancel()
 
