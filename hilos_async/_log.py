@@ -122,6 +122,18 @@ def run_abandoned(flow_id: UUID, sent_at: datetime) -> None:
     )
 
 
+def forbidden(path: str, id: UUID | None) -> None:
+    """The API answers 403, although it took the same key before."""
+    _tell(
+        logging.WARNING,
+        "forbidden",
+        f"403 for {path}, although the key was accepted before: if more follow, something in front of "
+        "the API may take the requests for too many",
+        execution_id=_text(id),
+        status=403,
+    )
+
+
 def request(
     path: str, id: UUID | None, attempt: int, seconds: float, came: int | HilosError | None
 ) -> None:

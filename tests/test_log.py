@@ -206,6 +206,18 @@ async def test_a_refused_key_is_told_once_for_a_batch(heard: Heard) -> None:
         assert len(heard["key_refused"]) == 2
 
 
+async def test_a_403_after_successes_is_told_once(heard: Heard) -> None:
+    """Before any success it is the key's own; afterwards something in front may refuse too many."""
+    async with FakeHilos(faults=[Fault.status(403, ids=IDS[:3])]) as fake, fake.session() as hilos:
+        assert (await hilos.gather_executions(IDS[:1])).errors
+        assert not heard["forbidden"]
+    async with FakeHilos(faults=[Fault.status(403, ids=IDS[:3])]) as fake, fake.session() as hilos:
+        await hilos.get_execution(IDS[4])
+        assert len((await hilos.gather_executions(IDS[:3])).errors) == 3
+        [told] = heard["forbidden"]
+        assert (told["level"], told["status"]) == ("WARNING", 403)
+
+
 async def test_at_debug_each_request_is_a_line_and_at_info_none_is(
     heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -355,6 +367,7 @@ async def test_the_page_lists_every_event_with_its_level_and_its_fields(heard: H
     _log.paused(1.0, error)
     _log.server_down(10)
     _log.key_refused("flow-execution/1", IDS[0], refused)
+    _log.forbidden("flow-execution/1", IDS[0])
     _log.request("flow-execution/1", IDS[0], 1, 0.0, None)
     _log.outage(error)
     _log.outage_over()

@@ -18,6 +18,7 @@ from hilos_async.errors import (
     AttemptTimeoutError,
     AuthenticationError,
     HilosError,
+    PermissionDeniedError,
     RateLimitError,
     SessionClosedError,
     StatusError,
@@ -161,9 +162,8 @@ class Dispatch:
             call.uncounted += 1
             return None
         if isinstance(error, StatusError):
-            call.repeated = (
-                False  # it got through; in a pause that follows, connections may be closed
-            )
+            # It got through. In a pause that follows, connections may be closed again.
+            call.repeated = False
         if is_refusal(error):
             call.delay = 0.0  # the pause is everybody's
             call.uncounted += 1
@@ -175,9 +175,9 @@ class Dispatch:
             return "refused"
         if not is_transient(error):
             if isinstance(error, AuthenticationError) and call.caller.stopped is None:
-                _log.key_refused(
-                    call.path, call.id, error
-                )  # once for a batch: it is stopped by that
+                _log.key_refused(call.path, call.id, error)  # once for a batch: that stops it
+            elif isinstance(error, PermissionDeniedError) and self._gate.silence.is_sudden():
+                _log.forbidden(call.path, call.id)
             return "accepted"
         call.failures += 1
         call.delay = call.bounds.retry.backoff(call.failures)
