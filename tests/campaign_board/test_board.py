@@ -226,15 +226,16 @@ def test_the_pace_is_shown_known_learned_and_paused(page: Page) -> None:
     assert "learned" not in page.text("#asking")
     page.it.stop()
     page.expected = "ERR_CONNECTION_REFUSED"
-    fake.faults.append(Fault.status(429, retry_after=60))
     page.it.start(IDS, pace="learn")
     page.shows("no limit met yet", "#asking")
-    page.shows("paused for 6", "#asking")
     page.it.stop()
-    fake.faults.clear()
     fake.limit = FakeLimit(4)
     page.it.start(IDS, pace="learn")
     page.shows("/s, learned", "#asking")
+    page.it.stop()
+    fake.faults.append(Fault.status(429, retry_after=60))
+    page.it.start(IDS, pace="learn")
+    page.shows("paused for 6", "#asking")
 
 
 @needs_browser
