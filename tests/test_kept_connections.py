@@ -107,7 +107,7 @@ async def test_a_server_that_closed_idle_connections_while_the_loop_was_busy_cos
     is_given: bool, attempts: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "hilos_async")
-    server = Uvicorn(0.1)
+    server = Uvicorn(0.5)
     with server.serving() as url:
         retry = RetryPolicy(attempts=attempts)
         async with a_session(url, is_given, retry=retry, max_concurrency=45) as hilos:
