@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from anyio import pytest_plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,6 +117,10 @@ SESSION_LOOP = (
             SUITE,
             (*ASYNCIO, "--asyncio-mode=auto", "-o", "anyio_mode=auto", "-W", "ignore:AnyIO auto"),
             id="both-in-auto-mode",
+            marks=pytest.mark.skipif(
+                "anyio_mode" not in inspect.getsource(pytest_plugin),
+                reason="this anyio has no auto mode",
+            ),
         ),
         pytest.param(marked("asyncio"), ("-p", "no:anyio", *ASYNCIO), id="pytest-asyncio-alone"),
         pytest.param(marked("asyncio"), SESSION_LOOP, id="pytest-asyncio-one-loop-for-all"),
