@@ -96,7 +96,7 @@ class Lookups(Generic[T]):
         self._client = client
         self._bounds = client.bounds
         self.reader = client.reader(endpoint)
-        self._prefix = f"{endpoint.name}/"
+        self.path = endpoint.path
         # Those under way. By the number of the id: the hash of a UUID is Python code.
         self._leading: dict[int, Call[T]] = {}
         self._answers = _Answers(is_ended)
@@ -107,10 +107,6 @@ class Lookups(Generic[T]):
         derived._client = client
         derived._bounds = client.bounds
         return derived
-
-    def path(self, id: UUID) -> str:
-        """Where one object is; no slash at the end, with which the native host answers 404."""
-        return f"{self._prefix}{id}"
 
     def asker(
         self, caller: Caller, timeout: float | None, fresh: Freshness | None = None

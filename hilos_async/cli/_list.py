@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hilos_async._api.model import to_line
 from hilos_async.cli import _executions, _ids, _rows
 from hilos_async.cli._table import Column
 
@@ -37,13 +36,9 @@ def run(options: argparse.Namespace) -> int:
     """List, and give the exit code."""
     flow = None if options.flow is None else _ids.checked([options.flow], "flow")[0]
 
-    def line(row: ExecutionBrief) -> str:
-        return f"{row.id}\n" if options.format == "ids" else to_line(row).decode()
-
     return _rows.show(
         options,
         lambda hilos: hilos.list_executions(flow=flow, search=options.search),
-        line,
         _COLUMNS,
         _cells,
     )

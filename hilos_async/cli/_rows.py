@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from hilos_async._api.model import to_line
 from hilos_async.cli import _connection, _executions, _interrupt, _show, _table
 from hilos_async.cli._show import FAILED, INTERRUPTED, CommandError
 from hilos_async.errors import HilosError
@@ -42,7 +43,6 @@ def configure(parser: argparse.ArgumentParser, formats: Sequence[str]) -> None:
 def show(
     options: argparse.Namespace,
     listing: Callable[[HilosSession], Listing[R]],
-    line: Callable[[R], str],
     columns: Sequence[Column],
     cells: Callable[[R], list[str]],
 ) -> int:
@@ -58,7 +58,8 @@ def show(
                 if is_table:
                     rows.append(row)
                 else:
-                    _show.data(line(row), utf8=True)
+                    is_id = options.format == "ids"
+                    _show.data(f"{row.id}\n" if is_id else to_line(row).decode(), utf8=True)
                 count += 1
                 if count == options.limit:
                     return

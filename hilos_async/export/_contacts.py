@@ -16,10 +16,9 @@ import msgspec
 from hilos_async import _checks
 from hilos_async._many.batch import Progress
 from hilos_async._many.source import Source
-from hilos_async._many.summary import zone_of
 from hilos_async.errors import AuthenticationError, HilosError, SessionClosedError
 from hilos_async.export import _columns
-from hilos_async.export._export import checked_output, records_of
+from hilos_async.export._export import checked, records_of
 from hilos_async.export._files import locked
 from hilos_async.export._records import ContactRecord, Key, note_of
 from hilos_async.export._run import Run, to_its_end
@@ -90,10 +89,7 @@ async def export_contacts(
     Raises ``InvalidIdError`` for an id that is none, before any request; otherwise what
     ``export_executions`` does.
     """
-    output = checked_output(path)
-    zone = zone_of(tz)
-    if bom and output.suffix != ".csv":
-        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    output, zone = checked(path, tz, bom, on_progress)
     ids = list(dict.fromkeys([_checks.parse_id(given) for given in await Source(executions).all()]))
     run = _Run(records_of(output), ids)
     cut = 0

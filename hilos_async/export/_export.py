@@ -104,11 +104,7 @@ async def export_executions(
     that are no iterable of ids; ``ImportError`` where the extra is missing: all before anything is
     asked.
     """
-    _checks.callback("on_progress", on_progress)
-    output = checked_output(path)
-    zone = zone_of(tz)
-    if bom and output.suffix != ".csv":
-        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    output, zone = checked(path, tz, bom, on_progress)
     cut = 0
     keys = await _keys(ids)
     _tables.check_size(output, len(keys))
@@ -144,6 +140,17 @@ async def export_executions(
         others=len(run.records) - len(keys),
         cut=cut,
     )
+
+
+def checked(
+    path: str | os.PathLike[str], tz: tzinfo | str, bom: bool, on_progress: object
+) -> tuple[Path, tzinfo]:
+    """Where the output goes and in which time zone: what every export is given, checked at once."""
+    _checks.callback("on_progress", on_progress)
+    output, zone = checked_output(path), zone_of(tz)
+    if bom and output.suffix != ".csv":
+        raise ValueError(f"bom=True is for a .csv; {output.name} needs none")
+    return output, zone
 
 
 def checked_output(path: str | os.PathLike[str]) -> Path:
