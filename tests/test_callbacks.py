@@ -10,7 +10,7 @@ import pytest
 
 from hilos_async import HilosSession
 from hilos_async._many import watch
-from hilos_async.export import export_executions
+from hilos_async.export import export_contacts, export_executions
 from hilos_async.testing import FakeHilos
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ async def as_on_progress_of_an_export(hilos: HilosSession, callback: Any, path: 
     await export_executions(hilos, IDS, path / "out.ndjson", on_progress=callback)
 
 
+async def as_on_progress_of_contacts(hilos: HilosSession, callback: Any, path: Path) -> None:
+    await export_contacts(hilos, IDS, path / "out.ndjson", on_progress=callback)
+
+
 USES = [as_until, as_until_of_a_watch, as_on_change, as_on_progress, as_on_progress_of_an_export]
+USES.append(as_on_progress_of_contacts)
 ALL_USES = pytest.mark.parametrize("use", USES)
 
 
