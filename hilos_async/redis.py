@@ -2,7 +2,7 @@
 
 Knows when to ask for slots, what Redis must hear of them, and what to do while it is gone. Refuses to
 know HTTP, and how Redis is asked: that stands in ``_pace/redis_script.py``. How slots are spaced and a
-limit is learned stands in ``_pace/redis_script.lua``.
+limit is learned stands in ``_pace/lua/``.
 """
 
 from __future__ import annotations

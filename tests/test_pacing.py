@@ -139,16 +139,17 @@ def test_refusals_although_the_limit_was_kept_widen_the_padding_and_time_gives_i
     clock = Clock()
     pacer = KnownPacer(RateLimit(50), clock=clock)
     rates: list[float] = []
-    for _ in range(4):
+    for _ in range(8):
         sent = leave(pacer, clock)
         pacer.report(refused(sent, sent, 1.0))
         sent = leave(pacer, clock)
         pacer.report(Reply("accepted", sent, sent))
         rates.append(pacer.pace().rate or 0)
-    assert rates == [pytest.approx(50 / share) for share in (1.02, 1.05, 1.1, 1.1)]
+    shares = (1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 1.6, 1.6)
+    assert rates == [pytest.approx(50 / share) for share in shares]
     clock.now += 10_000
     leave(pacer, clock)
-    assert pacer.pace().rate == pytest.approx(50 / 1.05)
+    assert pacer.pace().rate == pytest.approx(50 / 1.35)
 
 
 def test_after_a_refusal_at_the_kept_rate_a_late_request_is_not_caught_up() -> None:

@@ -109,9 +109,37 @@ def test_it_learns_from_every_kind_of_server_and_without_a_retry_after(
     outcome, learned = learn(Scene(lookups=2_000, limit=limit), seed)
     assert learned is not None
     assert learned.per == 1.0
-    assert 40 <= learned.requests <= (55 if kind == "bucket" else 51)
+    assert 45 <= learned.requests <= 51
     # A bucket that starts full lets twice the limit pass in the first second: it is met twice.
-    assert outcome.refused <= (40 if kind == "bucket" else 16)
+    assert outcome.refused <= (30 if kind == "bucket" else 12)
+
+
+@seeds
+@pytest.mark.parametrize("kind", ["sliding-log", "fixed-window"])
+@pytest.mark.parametrize("told", ["none", "exact"])
+def test_a_window_of_another_length_is_found_by_what_it_lets_through_twice(
+    kind: Kind, told: Literal["none", "exact"], seed: int
+) -> None:
+    limit = FakeLimit(100, per=10, kind=kind, retry_after=told)
+    outcome, learned = learn(Scene(lookups=600, limit=limit), seed)
+    assert learned is not None
+    assert learned.per == 10.0
+    assert 98 <= learned.requests <= 102
+    assert outcome.refused <= 20
+
+
+@seeds
+@pytest.mark.parametrize("told", ["none", "exact"])
+def test_a_told_limit_that_is_refused_again_and_again_is_left_alone_more_and_more(
+    told: Literal["none", "exact"], seed: int
+) -> None:
+    # A bucket without burst refuses whatever threads let come too soon: no small padding helps.
+    limit = FakeLimit(50, kind="leaky", retry_after=told)
+    scene = Scene(lookups=1_000, limit=limit, latency=Latency(0.0005, 0.0001), threads=16)
+    outcome = play(scene, functools.partial(knowing, RateLimit(50)), seed)
+    assert (outcome.refused <= 10, outcome.lost) == (True, 0)
+    assert outcome.goodput is not None
+    assert outcome.goodput >= 0.6
 
 
 @seeds
@@ -159,7 +187,7 @@ def test_a_limit_that_drops_is_followed(seed: int) -> None:
     outcome, learned = learn(scene, seed)
     assert learned is not None
     assert 19 <= learned.requests <= 21
-    assert refused_after(outcome, 40.0) <= 20
+    assert refused_after(outcome, 40.0) <= 16
     assert outcome.lost == 0
 
 
@@ -177,7 +205,7 @@ def test_a_rival_is_given_way_to(seed: int) -> None:
     outcome = play(Scene(lookups=2_000, limit=FIFTY, rival=20), learning, seed)
     assert outcome.rival_share is not None
     assert outcome.rival_share >= 0.97
-    assert outcome.refusals <= 12
+    assert outcome.refusals <= 10
 
 
 @seeds

@@ -96,7 +96,10 @@ class History:
             ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
             told = self.chance.choice(ways)
             self.server = FakeLimit(
-                self.chance.choice([20, 33, 50]), kind=kind, retry_after=told
+                self.chance.choice([20, 33, 50]),
+                per=self.chance.choice([1.0, 1.0, 2.0, 10.0]),
+                kind=kind,
+                retry_after=told,
             ).start()
             self.limit = None
             self.rush = 0.002

@@ -13,17 +13,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from hilos_async._pace import slots
+from hilos_async._pace import slots, windows
 from hilos_async._pace.state import Refusal, count
 
 if TYPE_CHECKING:
     from hilos_async._pace.pacer import Quota
     from hilos_async._pace.state import Count, State
 
-_WINDOWS: Final = (1.0, 60.0, 3_600.0, 86_400.0)  # those of Django REST Framework's throttles
-_OTHERS: Final = (2.0, 5.0, 10.0, 15.0, 30.0, 300.0, 600.0, 900.0, 1_800.0)
-_EXPLAINS: Final = 1.5  # seconds that a window's Retry-After may be off: rounding, and the way
 _ROUND: Final = (1_000, 500, 100, 50, 25, 20, 10, 5)
+_SMALL: Final = (5, 2, 1, 3, 4, 6, 8, 7, 9)  # the likelier first
+_LIKELY_FROM: Final = 25  # a round number as large is hardly a burst
 _MET: Final = 0.04  # the bounds are that near to each other: share
 _MORE: Final = 0.02  # share by which a first try goes over what is known
 _FIRST_TRY: Final = 40.0  # seconds without a refusal before it
@@ -33,9 +32,12 @@ _TRY_COST: Final = 0.04  # share of the time that the pauses of failed tries may
 _LONGEST_COSTLY_TRY: Final = 3_600.0
 _LARGEST_STEP: Final = 0.5
 _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
+_SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
 _TELLING: Final = 10  # accepted requests that tell a rate
-_SAME: Final = 0.03
+_SAME: Final = 0.03  # shares by which two figures differ at most that are the same,
+_ANOTHER: Final = 0.05  # and at least that are not
+_FEW: Final = 0.25  # share of what is kept
 _RARE: Final = 0.01  # share of what is sent that refusals may cost
 _AGAIN: Final = 20.0  # windows
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
@@ -50,24 +52,30 @@ def conclude(s: State, at: float, accepted: float | None) -> None:
     refusal = s.refused
     if refusal is None:
         return
-    window = _explained(s, refusal)
+    window = windows.explained(s, refusal)
     if accepted is None and window is None:
         return
     s.refused = None
-    if window is not None and (s.requests == 0 or window != s.per):
+    twice = windows.twice(s, refusal, accepted)
+    if twice is not None and twice.is_window:
+        _take(s, twice.number, twice.per, cost=0.0)
+    elif twice is not None:
+        _keep(s, _SLOWER * s.requests, s.per)
+    elif window is not None and (s.requests == 0 or window != s.per):
         _learn_window(s, refusal, window)
     elif s.requests == 0:
         assert accepted is not None
         _learn_first(s, refusal, accepted)
     else:
         _relearn(s, refusal)
-    s.emptied, s.since = refusal.received, 0 if accepted is None else 1
+    # What was under way at the refusal, and got through, counts to the next time.
+    s.emptied, s.since = refusal.received, s.since - refusal.since
     s.stepped, s.stepped_at = at, s.accepted
 
 
 def hold_back(s: State, refusal: Refusal) -> None:
     """Have no slot before the end of a wait that nobody obeys, if it can be understood."""
-    if s.learns and refusal.retry_after and _explained(s, refusal) is not None:
+    if s.learns and refusal.retry_after and windows.explained(s, refusal) is not None:
         s.next = max(s.next, refusal.received + refusal.retry_after)
 
 
@@ -77,34 +85,26 @@ def _keep(s: State, requests: float, per: float) -> None:
     s.waited = 0
 
 
-def _explained(s: State, refusal: Refusal) -> float | None:
-    """The window that explains the Retry-After; ``None``: there is none, or none does."""
-    if refusal.retry_after is None:
-        return None
-    likely = [s.announced_per] if s.announced_per else []
-    likely += [s.per] if s.requests else []
-    for per in (*likely, *_WINDOWS):
-        counted = count(s, per, refusal.sent, refusal.received)
-        # A fixed window began with the first request after the last pause, or later.
-        begins = (counted.oldest, max(counted.oldest, s.first))
-        for begin in begins:
-            wait = begin + per - refusal.sent
-            if counted.most and abs(wait + 0.5 - refusal.retry_after) < _EXPLAINS:
-                return per
-    return None
+def _take(s: State, requests: float, per: float, cost: float) -> None:
+    """Take a window's limit for what it is; ``cost``: seconds that one refusal costs."""
+    s.patience = max(_FIRST_TRY, per, cost / _TRY_COST)
+    s.flows, s.sure, s.pad = False, True, 0
+    _forget_bounds(s)
+    _keep(s, requests, per)
+
+
+def _forget_bounds(s: State) -> None:
+    s.low = s.high = s.before = s.mean = s.seen = 0.0
 
 
 def _learn_window(s: State, refusal: Refusal, per: float) -> None:
     """Take what the window had let through for the limit."""
     requests = _let_through(s, count(s, per, refusal.sent, refusal.received))
     cost = refusal.retry_after or 0.0
-    s.patience = max(_FIRST_TRY, per, cost / _TRY_COST)
-    s.flows = False
-    # A handful may be all that got through so soon; a round number hardly is.
-    is_likely = (requests >= 10 and _is_round(requests)) or requests == s.named
-    s.sure = cost > _CHEAP or (is_likely and per in (*_WINDOWS, s.announced_per))
-    s.low = s.high = s.before = s.mean = s.seen = 0.0
-    _keep(s, requests, per)
+    _take(s, requests, per, cost)
+    # A few may be all that got through so soon; a round number hardly is.
+    is_likely = (requests >= _LIKELY_FROM and _is_round(requests)) or requests == s.named
+    s.sure = cost > _CHEAP or is_likely
 
 
 def _let_through(s: State, counted: Count) -> float:
@@ -115,18 +115,13 @@ def _let_through(s: State, counted: Count) -> float:
 
 def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
     """The first estimate where no Retry-After explains itself."""
-    begin = s.first or refusal.sent
-    window = _window_between(refusal.last - begin, accepted - begin)
-    soon = accepted - refusal.received
-    if s.announced_per:
-        window = s.announced_per
-    elif refusal.retry_after is not None:
-        window = _WINDOWS[0]
+    window = windows.first(s, refusal, accepted)
     if window is not None:
         _learn_window(s, refusal, window)
         return
     # It flows. One more got through after ``soon``; what got through before that, and how fast, may
     # have been a burst.
+    begin, soon = s.first or refusal.sent, accepted - refusal.received
     counted = count(s, accepted - begin, refusal.sent, refusal.received)
     rate = 1 / max(soon, 1e-3)
     if counted.most >= 3:
@@ -134,50 +129,27 @@ def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
         rate = max(rate, min(fast, 3 * rate))
     s.patience = _CHEAP_TRY
     s.flows, s.sure = True, False
-    s.low = s.high = s.before = s.mean = s.seen = 0.0
+    _forget_bounds(s)
     _keep(s, _likely(s, rate, rate), 1.0)
-
-
-def _window_between(least: float, most: float) -> float | None:
-    """A window that ended in that time; ``None``: that was too soon for any."""
-    for per in (*_WINDOWS, *_OTHERS):
-        if least <= per * 1.02 and per <= most:
-            return per
-    return most if least > _WINDOWS[0] else None
 
 
 def _relearn(s: State, refusal: Refusal) -> None:
     """What a refusal says of a limit that is kept already."""
     kept, tried = s.requests, s.before
     counted = count(s, s.per, refusal.sent, refusal.received)
+    last_seen, s.seen = s.seen, 0.0
     s.before, s.more = 0.0, _MORE
     if tried and (s.flows or counted.most >= 0.9 * math.floor(tried)):
         _give_up_try(s, kept, tried)
         return
-    last_mean, last_seen = s.mean, s.seen
-    kept_for = max(1e-3, refusal.received - s.emptied)
-    mean = refusal.since / kept_for * s.per
-    s.mean = mean if refusal.since >= _TELLING else 0.0
-    s.seen = 0.0
-    was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
-    at_most = 0.97 * s.per / slots.interval(s)
-    is_twice_the_same = s.mean and last_mean and abs(mean - last_mean) <= _SAME * mean
-    if was_burst and is_twice_the_same and 0.4 * kept <= mean < at_most:  # so much flows in
+    mean, is_flow = _mean(s, refusal)
+    if is_flow:
         s.low, s.high, s.sure = mean, 0.0, True
         _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
-        return
-    if counted.most < 0.97 * kept and not s.flows:
-        # At once after a step up: that may be a bucket without a burst as well.
-        at_once = not s.sure and s.low > 0 and refusal.sent - s.stepped < 0.5 * s.per
-        doubted = at_once or s.low > 1.05 * counted.most
-        is_same = last_seen > 0 and abs(counted.most - last_seen) <= max(1.0, _SAME * last_seen)
-        if is_same or not doubted:
-            # It dropped, or somebody else takes from the same budget, or it was never that high.
-            s.low, s.high, s.sure = 0.0, 0.0, True
-            _keep(s, _let_through(s, counted), s.per)
-            return
-        s.seen = counted.most if s.sure or counted.most > 0.25 * kept else 0.0
-    if s.sure:
+    elif not s.flows and _has_dropped(s, refusal, counted.most, last_seen):
+        s.low, s.high, s.sure, s.pad = 0.0, 0.0, True, 0
+        _keep(s, _let_through(s, counted), s.per)
+    elif s.sure:
         if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
             _give_way(s, refusal)
     elif kept <= 1.02 * s.low:  # what had been accepted for a time was a burst
@@ -186,6 +158,39 @@ def _relearn(s: State, refusal: Refusal) -> None:
     else:
         s.high = kept
         _narrow(s)
+
+
+def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:
+    """What got through since the last refusal, in a window's time; and whether so much flows in.
+
+    That is so if it was the same twice, however fast was asked. A window gives the same mean twice as
+    well, but only if it is asked at the same rate.
+    """
+    last, last_kept, kept = s.mean, s.mean_at, s.requests
+    mean = refusal.since / max(1e-3, refusal.received - s.emptied) * s.per
+    s.mean, s.mean_at = mean if refusal.since >= _TELLING else 0.0, kept
+    was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
+    is_same = s.mean > 0 and last > 0 and abs(mean - last) <= _SAME * mean
+    is_told = s.flows or abs(kept - last_kept) > _ANOTHER * kept
+    is_less = 0.4 * kept <= mean < 0.97 * s.per / slots.interval(s)
+    return mean, was_burst and is_same and is_told and is_less
+
+
+def _has_dropped(s: State, refusal: Refusal, most: float, last: float) -> bool:
+    """Whether it dropped, or somebody else takes from the same budget, or it was never that high.
+
+    ``most`` got through in the window before, and ``last`` in the one before the last refusal, if that
+    was doubted. At once after a step up it may be a bucket without a burst as well, and after a time
+    that went well a rival's one burst: then only the second time tells.
+    """
+    if most >= 0.97 * s.requests:
+        return False
+    at_once = not s.sure and s.low > 0 and refusal.sent - s.stepped < 0.5 * s.per
+    doubted = at_once or s.low > 1.05 * most or most < _FEW * s.requests
+    if not doubted or (last > 0 and abs(most - last) <= max(1.0, _SAME * last)):
+        return True
+    s.seen = most if s.sure or most > _FEW * s.requests else 0.0
+    return False
 
 
 def _give_up_try(s: State, kept: float, tried: float) -> None:
@@ -226,7 +231,8 @@ def _likely(s: State, least: float, most: float) -> float:
     if s.named and 0.8 * least <= s.named <= 1.25 * most:
         return s.named
     if most < 10:
-        return most
+        whole = [float(number) for number in _SMALL if least <= number <= most]
+        return whole[0] if whole else (least + most) / 2
     for step in _ROUND:
         rounded = math.floor(most / step) * step
         if rounded >= max(least, 1) and step <= most / 2:

@@ -7,7 +7,6 @@ Thin: when the next request may leave stands in `reckoning.py`, how the file is 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from typing import Final
@@ -20,7 +19,6 @@ from hilos_async._pace.state import State, told
 _HELD: Final = 0.001  # seconds until a lock that is held is tried again
 _STUCK: Final = 1.0  # seconds after which a holder that writes nothing is stopped, not slow
 _ALONE: Final = 10.0  # seconds until a file that failed is tried again
-_TELLING: Final = 20  # replies of which the fastest tells how long a reply takes
 _AHEAD: Final = 0.02  # seconds before its time that a slot is reserved, or one interval
 
 
@@ -93,7 +91,7 @@ class MachinePacer:
             wait = self._early(self._clock()) if flushes == self._flushes else 0.0
             try:
                 if wait <= 0:
-                    slot = self._next(self._clock())
+                    slot = reckoning.reserve(self._state, self._clock())
                     wait = reckoning.patience(self._state)
                     self._changed = True
             finally:
@@ -112,18 +110,6 @@ class MachinePacer:
         if not s.requests or s.probing:
             return 0.0
         return max(s.next, s.until) - now - max(slots.interval(s), _AHEAD)
-
-    def _next(self, now: float) -> float | None:
-        s = self._state
-        if not s.requests or s.recent >= _TELLING or s.fastest_before < math.inf:
-            return reckoning.reserve(s, now)
-        # Each process that starts makes its first connections, and until some replies have come nobody
-        # knows which part of their time that was: a request may have arrived as late as its reply.
-        fastest, s.fastest = s.fastest, 0.0
-        try:
-            return reckoning.reserve(s, now)
-        finally:
-            s.fastest = fastest
 
     def sent(self, at: float) -> None:
         """Hear that a request left."""

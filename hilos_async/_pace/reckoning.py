@@ -9,7 +9,7 @@ memory, one in a file under a lock and one in a simulation give the same slots. 
 
 ``encode`` and ``decode`` of ``state.py`` save the state between any two of them. A slot in which
 nothing left within a second is lost; a request without a reply counts as under way for half a minute.
-``redis_script.lua`` is the only second writing: what changes here changes there.
+``lua/`` is the only second writing: what changes here changes there.
 
     ramp   no limit is known: what is under way is bounded, not a rate
     hold   a limit is known: evenly spaced slots just below it; now and then a little more is tried
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from hilos_async._pace.pacer import Reply
     from hilos_async._pace.state import State
 
-_FIRST_RATE: Final = 20.0  # per second, until a reply tells how long a round trip takes
+_FIRST_GAP: Final = 0.05  # seconds, until a reply tells how long a round trip takes
 # What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
 # what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
 _RISK: Final = 6
+_NEAR: Final = 4
 _RISKED_SHARE: Final = 0.22
 _LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
 
@@ -59,8 +60,9 @@ def reserve(s: State, now: float) -> float | None:
         at_once = _at_once(s)
         if len(s.flying) + len(s.reserved) >= at_once:
             return None
-        at = max(now, s.next)
-        s.next = at + min((slots.trip(s) or 1.0) / at_once, 1 / _FIRST_RATE)
+        at = now if now > s.next else s.next
+        gap = (slots.trip(s) or 1.0) / at_once
+        s.next = at + (gap if gap < _FIRST_GAP else _FIRST_GAP)
     else:
         return s.until
     if s.reserved:
@@ -75,9 +77,10 @@ def _at_once(s: State) -> int:
     share = int(_RISKED_SHARE * s.accepted)
     if share <= _RISK:
         return _RISK
-    nth = bisect_left(_LIKELY, s.accepted)
-    ahead = _LIKELY[nth] - s.accepted if nth < len(_LIKELY) else share
-    return max(_RISK, min(share, ahead + _RISK))
+    if s.accepted > _LIKELY[-1]:
+        return share
+    ahead = _LIKELY[bisect_left(_LIKELY, s.accepted)] - s.accepted + _NEAR
+    return ahead if ahead < share else share
 
 
 def patience(s: State) -> float:
@@ -111,7 +114,7 @@ def report(s: State, reply: Reply, spread: float) -> None:
                 s.since = 1
                 if s.requests and not limits.is_rare(s, refusal):
                     slots.widen(s, reply.received)
-            slots.go_on(s, reply.received)
+            slots.go_on(s, reply.sent, reply.received)
     elif reply.verdict == "failed":
         if after_pause:
             s.probe = 0.0  # it found nothing out: another goes
@@ -129,7 +132,7 @@ def _refuse(s: State, reply: Reply, spread: float) -> None:
     if reply.verdict == "refused":
         if s.probing and s.refused is not None:
             s.refused.last = reply.sent
-        elif not s.probing or s.since:
+        elif not s.probing or s.accepted > s.stepped_at:
             # A refused probe teaches nothing: nothing was accepted since the last time.
             s.refused = Refusal(reply.sent, reply.received, reply.retry_after, reply.sent, s.since)
     slots.pause(s, reply, spread)

@@ -1,7 +1,7 @@
 """How Redis is asked: the script, what it is told and what it answers.
 
 Knows the script's numbers and its messages, and that a Redis may have forgotten it. Refuses to know
-which client library it is given: it imports none. What the script does stands in ``redis_script.lua``.
+which client library it is given: it imports none. What the script does stands in ``lua/``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from hilos_async._pace import limits, reckoning, slots, state
+from hilos_async._pace import limits, reckoning, slots, state, windows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -24,23 +24,18 @@ BLOCK: Final = 0.05  # seconds of slots that one call may reserve, and of use th
 _SEEN: Final = 60.0  # seconds after its last slot that a process counts to those that share
 _KEPT: Final = 172_800  # seconds; a nightly job finds what the last one learned
 
-_NUMBERS: Final = {
-    state: "COARSE COMPACT_EVERY LOG_BOUND RECENT",
-    slots: "A_LITTLE_MORE EASES_AFTER LONGEST_EASE LATEST CATCH_UP CATCH_UP_SLOTS BOUND_CATCH_UP "
-    "BOUND UNUSED SILENT FIRST_BLIND LONGEST_BLIND BUSY RESETS",
-    limits: "WINDOWS OTHERS EXPLAINS ROUND MET MORE FIRST_TRY CHEAP_TRY LONGEST_TRY TRY_COST "
-    "LONGEST_COSTLY_TRY LARGEST_STEP CLIMB CHEAP TELLING SAME RARE AGAIN SOON",
-    reckoning: "FIRST_RATE RISK RISKED_SHARE LIKELY",
-}
+_PARTS: Final = ("state", "slots", "windows", "limits", "reckoning", "script")
 
 
 def _script() -> str:
-    numbers: dict[str, Any] = {"PADS": slots.PADS, "KEPT_LOG": getattr(state, "_KEPT")}  # noqa: B009
-    for module, names in _NUMBERS.items():
-        numbers |= {name: getattr(module, f"_{name}") for name in names.split()}
-    numbers |= {"BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
-    head = "".join(f"local {name} = {_lua(number)}\n" for name, number in numbers.items())
-    return head + files("hilos_async._pace").joinpath("redis_script.lua").read_text("utf-8")
+    numbers: dict[str, Any] = {"BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
+    for module in (state, slots, windows, limits, reckoning):
+        own = [name for name in vars(module) if name.startswith("_") and name[1:].isupper()]
+        numbers |= {name[1:]: getattr(module, name) for name in own}
+    head = [f"local {name} = {_lua(number)}\n" for name, number in numbers.items()]
+    folder = files("hilos_async._pace").joinpath("lua")
+    parts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in _PARTS]
+    return "".join([*head, *parts])
 
 
 def _lua(number: float | tuple[float, ...]) -> str:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 # What the spacing leaves of the limit. A refusal although the limit was kept takes the next one: some
 # limiters count whole milliseconds, some only about, and some another share than we are told.
-PADS: Final = (0.004, 0.02, 0.05, 0.1)
+PADS: Final = (0.004, 0.02, 0.05, 0.1, 0.2, 0.35, 0.6)
+_LEARNED_PAD: Final = 2  # at most, where a learned limit can be lowered instead
+_SPREAD: Final = tuple(1 + pad for pad in PADS)
 _A_LITTLE_MORE: Final = 1 + PADS[0] / 2  # than a window
 _EASES_AFTER: Final = 60.0  # seconds without a refusal until one padding less holds
 _LONGEST_EASE: Final = 6
@@ -27,30 +29,39 @@ _LONGEST_EASE: Final = 6
 _LATEST: Final = 0.5
 # A loop wakes a millisecond late; at high rates a grid that forgave nothing would lose all of those.
 _CATCH_UP: Final = 0.005
-_CATCH_UP_SLOTS: Final = 3  # so many slots, but no more than 5 % of the window
+_CATCH_UP_SLOTS: Final = 3
+_CATCH_UP_SHARE: Final = 0.05  # of a window, at most
 _BOUND_CATCH_UP: Final = 0.2  # share of a window
+_ALMOST_ONE: Final = 1 - 1e-9  # rounds up what is no float's fault
 _BOUND: Final = 512  # replies that are remembered: a longer window is bound by its parts
+_TELLING_REPLIES: Final = 20  # of which the fastest tells how long the way is
 _UNUSED: Final = 1.0  # seconds after which a slot that nobody left in is lost
 _SILENT: Final = 30.0  # seconds after which nobody waits for a reply any more
 _FIRST_BLIND: Final = 0.05  # seconds, for a refusal that does not say how long
 _LONGEST_BLIND: Final = 60.0
 _BUSY: Final = 20.0
-_RESETS: Final = (1.0, 5.0, 15.0, 60.0)  # after so long a window may have begun anew
+_RESETS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after so long a window may have begun anew
 
 
 def interval(s: State) -> float:
     """Seconds between two slots."""
-    return s.per / s.requests * (1 + PADS[s.pad])
+    return s.per / s.requests * _SPREAD[s.pad]
 
 
 def next_slot(s: State, now: float) -> float:
     """Take the next slot of a limit: its time, not before ``now`` but for what may be caught up."""
+    # Each request passes here: comparisons cost a third of what min() and max() do.
     requests, per, grid = s.requests, s.per, s.next
-    gap = per / requests * (1 + PADS[s.pad])
+    even = per / requests
+    gap = even * _SPREAD[s.pad]
     catch_up = 0.0
     if s.sure and not s.pad:
-        catch_up = max(_CATCH_UP, min(_CATCH_UP_SLOTS * gap, 0.05 * per))
-    s.waited = s.waited + 1 if grid > now - max(catch_up, _CATCH_UP) else 0
+        catch_up = _CATCH_UP_SLOTS * gap
+        if catch_up > _CATCH_UP_SHARE * per:
+            catch_up = _CATCH_UP_SHARE * per
+        if catch_up < _CATCH_UP:
+            catch_up = _CATCH_UP
+    s.waited = s.waited + 1 if grid > now - (catch_up or _CATCH_UP) else 0
     if grid <= now - catch_up:
         grid = now
     at = grid
@@ -58,18 +69,29 @@ def next_slot(s: State, now: float) -> float:
     nth = bound - len(s.flying) - len(s.reserved)  # newest reply; all that fly count as newer
     if nth <= 0:
         if -nth < len(s.flying):
-            at = max(at, s.flying[-nth] + bound * per / requests * _A_LITTLE_MORE)
+            at = max(at, s.flying[-nth] + bound * even * _A_LITTLE_MORE)
     elif nth <= len(s.replies):
-        at = max(at, s.replies[-nth] - trip(s) + bound * per / requests * _A_LITTLE_MORE)
+        earliest = s.replies[-nth] - _way(s) + bound * even * _A_LITTLE_MORE
+        if at < earliest:
+            at = earliest
     # What the bound pushed back, the grid catches up within it.
-    s.next = max(grid, at - (_BOUND_CATCH_UP * per if catch_up else 0.0)) + gap
+    late = at - _BOUND_CATCH_UP * per if catch_up else at
+    s.next = (late if late > grid else grid) + gap
     return at
 
 
 def trip(s: State) -> float:
     """Seconds that the fastest reply took lately; 0 before the first."""
-    fastest = min(s.fastest, s.fastest_before)
+    fastest = s.fastest if s.fastest < s.fastest_before else s.fastest_before
     return fastest if fastest < math.inf else 0.0
+
+
+def _way(s: State) -> float:
+    """Seconds of a reply's time that are the way for sure.
+
+    The first replies of a process tell no such thing: they took as long as it takes to connect.
+    """
+    return trip(s) if s.recent >= _TELLING_REPLIES or s.fastest_before < math.inf else 0.0
 
 
 def left(s: State, at: float) -> None:
@@ -91,7 +113,7 @@ def replied(s: State, reply: Reply) -> None:
     if reply.verdict == "accepted":  # a refusal is faster: nobody worked on it
         state.remember_trip(s, reply.received - reply.sent)
     if s.requests and reply.verdict in ("accepted", "failed"):
-        latest = reply.sent + trip(s) + _LATEST * s.per
+        latest = reply.sent + _way(s) + _LATEST * s.per
         insort(s.replies, min(reply.received, latest))
         del s.replies[: -_bound(s.requests)]
 
@@ -107,7 +129,7 @@ def forget_lost(s: State, now: float) -> None:
 
 
 def _bound(requests: float) -> int:
-    return min(_BOUND, max(1, math.ceil(requests - 1e-9)))
+    return int(requests + _ALMOST_ONE) if requests < _BOUND else _BOUND
 
 
 def pause(s: State, reply: Reply, spread: float) -> None:
@@ -140,26 +162,27 @@ def _blind(s: State, received: float) -> float:
     if s.requests:
         longest = s.per * 2.0 ** max(0, times - 4)
         return float(min(wait, longest, max(_LONGEST_BLIND, s.per)))
-    if times >= 2:
-        for reset in _RESETS:
-            # A little later: the clocks of the two may differ by a tick.
-            ends = s.first + reset + 0.02 - received
-            if 0.4 * wait < ends < 1.6 * wait:
-                return ends
+    if times >= 2 and s.refused is not None:
+        ends = [s.first + reset for reset in _RESETS]
+        # Some count what they refuse as well: their window is over only that long after the refusal.
+        ends.insert(1, s.refused.received + _RESETS[0])
+        for end in ends:
+            if end > received:
+                return end + 0.02 - received  # a little later: the clocks may differ by a tick
     return float(min(wait, _LONGEST_BLIND))
 
 
-def go_on(s: State, received: float) -> None:
+def go_on(s: State, sent: float, received: float) -> None:
     """End the pause: one request got through. The grid starts anew, nothing is caught up."""
     s.probing, s.probe, s.in_a_row = False, 0.0, 0
-    s.first = 0.0
+    s.first = sent
     s.waited = 0
     s.next = max(s.next, received + (interval(s) if s.requests else 0.0))
 
 
 def widen(s: State, received: float) -> bool:
     """Leave more of the limit, after a refusal although it was kept; ``False`` if that is the most."""
-    if s.pad == len(PADS) - 1 or (s.learns and not s.flows and s.pad == 2):
+    if s.pad == len(PADS) - 1 or (s.learns and not s.flows and s.pad >= _LEARNED_PAD):
         return False
     if received - s.padded < _EASES_AFTER * 2.0**s.ease and s.padded:
         s.ease = min(_LONGEST_EASE, s.ease + 1)

@@ -15,7 +15,7 @@ import msgspec
 _COARSE: Final = 64  # an entry of the log spans at most this part of its age
 _COMPACT_EVERY: Final = 64  # replies
 _LOG_BOUND: Final = 4_096  # entries; the oldest go
-_KEPT: Final = 90_000.0  # seconds; a little more than the longest window, a day
+_KEPT_LOG: Final = 90_000.0  # seconds; a little more than the longest window, a day
 _RECENT: Final = 500  # replies
 
 
@@ -28,6 +28,15 @@ class Refusal(msgspec.Struct, array_like=True):
     last: float  # when the last probe was sent that was refused
     since: int  # accepted since the refusal before it
     pause: float = 0.0  # seconds until it was asked again for the last time
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """How many got through from the end of a pause to the next refusal, and what that took."""
+
+    number: float = 0.0
+    rate: float = 0.0  # per second
+    least: float = 0.0  # seconds that a window has that let so many through
+    most: float = 0.0
 
 
 class State(msgspec.Struct):
@@ -69,7 +78,9 @@ class State(msgspec.Struct):
     low: float = 0.0  # requests per window that were accepted over a time without a refusal
     high: float = 0.0  # and those that were not; 0: unknown
     mean: float = 0.0  # accepted in a window's time between the last two refusals; 0: too few
+    mean_at: float = 0.0  # what was kept then
     seen: float = 0.0  # accepted in the window before the last refusal, where that was doubted
+    passed: Passed = Passed()  # until the last refusal
     before: float = 0.0  # what was known before more is tried; 0: nothing is tried
     more: float = 0.02
     less: float = 0.02
@@ -139,7 +150,7 @@ def log_accepted(s: State, sent: float, received: float) -> None:
     s.logged = 0
     merged: list[tuple[float, float, int]] = []
     for entry in s.log:
-        if entry[1] < received - _KEPT:
+        if entry[1] < received - _KEPT_LOG:
             continue
         if merged:
             first, _, count = merged[-1]

@@ -1,0 +1,65 @@
+-- Which window a limiter counts in: what windows.py does.
+
+local function explained(refusal)
+  if not refusal.retry_after then return nil end
+  local candidates = {}
+  if s.announced_per > 0 then insert(candidates, s.announced_per) end
+  if s.requests > 0 then insert(candidates, s.per) end
+  for _, per in ipairs(WINDOWS) do insert(candidates, per) end
+  for _, per in ipairs(candidates) do
+    local counted = count(per, refusal.sent, refusal.received)
+    for _, begin in ipairs({ counted.oldest, max(counted.oldest, s.first) }) do
+      local wait = begin + per - refusal.sent
+      if counted.most > 0 and abs(wait + 0.5 - refusal.retry_after) < EXPLAINS then return per end
+    end
+  end
+  return nil
+end
+
+-- The shortest usual window within bounds.
+local function usual(least, most)
+  for _, per in ipairs(USUAL) do
+    if least <= per * 1.0005 + 0.005 and per <= most then return per end
+  end
+  return nil
+end
+
+local function first_window(refusal, accepted)
+  if s.announced_per > 0 then return s.announced_per end
+  if refusal.retry_after then return WINDOWS[1] end
+  local begin = s.first ~= 0 and s.first or refusal.sent
+  local least, most = refusal.last - begin, accepted - begin
+  if most < WINDOWS[1] then return nil end
+  local per = usual(least, most)
+  if not per then
+    local silent = accepted - refusal.received
+    per = usual(refusal.last - refusal.received, silent)
+    if not per or silent >= 2 * per then per = usual(least, huge) end
+  end
+  return per or most
+end
+
+-- Whether as many got through as the last time: how many, the window, and whether it is one.
+local function twice(refusal, accepted)
+  local begin = s.first ~= 0 and s.first or refusal.sent
+  local took = refusal.received - begin
+  local number = count(took, refusal.sent, refusal.received).most
+  local least, most = refusal.last - begin - trip(), huge
+  if refusal.retry_after then
+    least = max(least, refusal.sent + refusal.retry_after - ROUNDED - begin)
+    most = refusal.received + refusal.retry_after - begin
+  end
+  if accepted then most = min(most, accepted - begin) end
+  most = most + ROUNDED
+  local last = s.passed
+  local rate = number / max(1e-3, took)
+  s.passed = { number = number, rate = rate, least = least, most = most }
+  if max(least, last.least) <= min(most, last.most) then
+    least, most = max(least, last.least), min(most, last.most)
+  end
+  local is_same = number >= TELLING_NUMBER
+    and abs(number - last.number) <= max(1, SAME_NUMBER * number)
+  local is_longer = s.requests == 0 or (least >= LONGER * s.per and refusal.pause >= s.per)
+  if s.before > 0 or not is_same or not is_longer then return nil end
+  return number, usual(least, most) or most, abs(rate - last.rate) > ANOTHER_RATE * rate
+end

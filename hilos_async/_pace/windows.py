@@ -1,0 +1,116 @@
+"""Which window a limiter counts in, as far as its refusals tell.
+
+Pure functions over a ``State``. What is known: when the first request left since the last pause, when
+one was refused, when the last one was that was refused, and when one got through again. Somewhere
+between the last two the window was over. Most windows are usual ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hilos_async._pace import slots
+from hilos_async._pace.state import Passed, count
+
+if TYPE_CHECKING:
+    from hilos_async._pace.state import Refusal, State
+
+_WINDOWS: Final = (1.0, 60.0, 3_600.0, 86_400.0)  # those of Django REST Framework's throttles
+_USUAL: Final = tuple(sorted((*_WINDOWS, 2.0, 5.0, 10.0, 300.0, 600.0, 900.0, 1_800.0)))
+_EXPLAINS: Final = 1.5  # seconds that a window's Retry-After may be off: rounding, and the way
+_TELLING_NUMBER: Final = 10  # of fewer, the same number twice says nothing
+_SAME_NUMBER: Final = 0.02  # share by which two numbers differ at most that are the same
+_ANOTHER_RATE: Final = 0.1  # share by which two rates differ at least that are not
+_ROUNDED: Final = 1.0  # seconds that a Retry-After is too long at most, as it is a whole number
+_LONGER: Final = 2.0  # times the window that is kept
+
+
+def explained(s: State, refusal: Refusal) -> float | None:
+    """The window that explains the Retry-After; ``None``: there is none, or none does."""
+    if refusal.retry_after is None:
+        return None
+    likely = [s.announced_per] if s.announced_per else []
+    likely += [s.per] if s.requests else []
+    for per in (*likely, *_WINDOWS):
+        counted = count(s, per, refusal.sent, refusal.received)
+        # A fixed window began with the first request after the last pause, or later.
+        begins = (counted.oldest, max(counted.oldest, s.first))
+        for begin in begins:
+            wait = begin + per - refusal.sent
+            if counted.most and abs(wait + 0.5 - refusal.retry_after) < _EXPLAINS:
+                return per
+    return None
+
+
+def first(s: State, refusal: Refusal, accepted: float) -> float | None:
+    """The likeliest window, where no Retry-After explains itself; ``None``: it counts in none.
+
+    ``accepted``: when the first request after the pause was sent that got through.
+    """
+    if s.announced_per:
+        return s.announced_per
+    if refusal.retry_after is not None:
+        return _WINDOWS[0]
+    begin = s.first or refusal.sent
+    least, most = refusal.last - begin, accepted - begin
+    if most < _WINDOWS[0]:
+        return None
+    per = _usual(least, most)
+    if per is None:  # who counts what is refused as well, counts from the refusal on
+        silent = accepted - refusal.received
+        per = _usual(refusal.last - refusal.received, silent)
+        if per is None or silent >= 2 * per:
+            per = _usual(
+                least, math.inf
+            )  # by the clock's own minutes, and met in the middle of one
+    return per or most
+
+
+class Twice(NamedTuple):
+    """So many got through twice until a refusal."""
+
+    number: float
+    per: float  # the window that would explain it
+    is_window: bool  # one does: it was asked at another rate; a bucket lets another number through
+
+
+def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
+    """Whether as many got through as the last time, in a window that is longer than what is kept."""
+    begin = s.first or refusal.sent
+    took = refusal.received - begin
+    number = count(s, took, refusal.sent, refusal.received).most
+    last = s.passed
+    now = s.passed = Passed(number, number / max(1e-3, took), *_bounds(s, refusal, begin, accepted))
+    least, most = max(now.least, last.least), min(now.most, last.most)
+    if least > most:  # the first may have been met in the middle of a window
+        least, most = now.least, now.most
+    is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= max(
+        1.0, _SAME_NUMBER * number
+    )
+    is_longer = not s.requests or (least >= _LONGER * s.per and refusal.pause >= s.per)
+    if s.before or not is_same or not is_longer:
+        return None
+    is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
+    return Twice(number, _usual(least, most) or most, is_window)
+
+
+def _bounds(
+    s: State, refusal: Refusal, begin: float, accepted: float | None
+) -> tuple[float, float]:
+    """How long the window is at least and at most, by all that is known."""
+    least, most = refusal.last - begin - slots.trip(s), math.inf
+    if refusal.retry_after is not None:
+        least = max(least, refusal.sent + refusal.retry_after - _ROUNDED - begin)
+        most = refusal.received + refusal.retry_after - begin
+    if accepted is not None:
+        most = min(most, accepted - begin)
+    return least, most + _ROUNDED  # it may have begun before the pause was seen to be over
+
+
+def _usual(least: float, most: float) -> float | None:
+    """The shortest usual window within bounds; clocks differ by a little."""
+    for per in _USUAL:
+        if least <= per * 1.0005 + 0.005 and per <= most:
+            return per
+    return None
