@@ -83,6 +83,8 @@ def _keep(s: State, requests: float, per: float) -> None:
     s.stepped_at = s.accepted
     s.requests, s.per = max(requests, 1e-6), per
     s.waited = 0
+    if not s.flows:
+        slots.remember(s)
 
 
 def _take(s: State, requests: float, per: float, cost: float) -> None:

@@ -128,6 +128,13 @@ def forget_lost(s: State, now: float) -> None:
         s.probe = 0.0
 
 
+def remember(s: State) -> None:
+    """Recall the replies of the time before the limit was known: their requests are in its window."""
+    bound = _bound(s.requests)
+    if len(s.replies) < bound:
+        s.replies = state.newest(s, bound)
+
+
 def _bound(requests: float) -> int:
     return int(requests + _ALMOST_ONE) if requests < _BOUND else _BOUND
 

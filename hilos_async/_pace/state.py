@@ -161,6 +161,16 @@ def log_accepted(s: State, sent: float, received: float) -> None:
     s.log = merged[-_LOG_BOUND:]
 
 
+def newest(s: State, most: int) -> list[float]:
+    """When the newest accepted requests were replied to, sorted."""
+    replies: list[float] = []
+    for _, received, number in reversed(list(s.log)):
+        replies += [received] * number
+        if len(replies) >= most:
+            break
+    return sorted(replies[:most])
+
+
 class Count(msgspec.Struct):
     """How many were accepted in a window before a refusal: surely, and at most."""
 

@@ -76,7 +76,7 @@ class Twice(NamedTuple):
 
 
 def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
-    """Whether as many got through as the last time, in a window that is longer than what is kept."""
+    """Whether as many got through as the last time, in another window than what is kept."""
     begin = s.first or refusal.sent
     took = refusal.received - begin
     number = count(s, took, refusal.sent, refusal.received).most
@@ -88,11 +88,19 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= max(
         1.0, _SAME_NUMBER * number
     )
-    is_longer = not s.requests or (least >= _LONGER * s.per and refusal.pause >= s.per)
-    if s.before or not is_same or not is_longer:
+    per = _usual(least, most)
+    if s.before or not is_same or per is None:
         return None
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
-    return Twice(number, _usual(least, most) or most, is_window)
+    is_longer = least >= _LONGER * s.per and refusal.pause >= s.per
+    if s.requests == 0 or is_longer:
+        return Twice(number, per, is_window)
+    # As long as what is kept, or no window was thought of. A bucket lets the first one through that
+    # comes after a moment.
+    is_less = s.flows or number < 0.97 * s.requests
+    if is_window and is_less and refusal.last > refusal.sent:
+        return Twice(number, per, is_window=True)
+    return None
 
 
 def _bounds(

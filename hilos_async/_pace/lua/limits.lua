@@ -4,6 +4,9 @@ local function keep(requests, per)
   s.stepped_at = s.accepted
   s.requests, s.per = max(requests, 1e-6), per
   s.waited = 0
+  if not s.flows and #s.replies < bound_of(s.requests) then
+    s.replies = newest(bound_of(s.requests))
+  end
 end
 
 local function is_round(requests)

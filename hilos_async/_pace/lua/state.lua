@@ -81,6 +81,18 @@ local function log_accepted(sent, received)
   s.log = merged
 end
 
+local function newest(most)
+  local replies = {}
+  for nth = #s.log, 1, -1 do
+    local entry = s.log[nth]
+    for _ = 1, entry[3] do insert(replies, entry[2]) end
+    if #replies >= most then break end
+  end
+  while #replies > most do remove(replies) end
+  table.sort(replies)
+  return replies
+end
+
 local function count(per, sent, received)
   local least, most, oldest = 0, 0, received
   for _, entry in ipairs(s.log) do
