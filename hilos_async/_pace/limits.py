@@ -40,6 +40,8 @@ _ANOTHER: Final = 0.05  # and at least that are not
 _FEW: Final = 0.25  # share of what is kept
 _RARE: Final = 0.01  # share of what is sent that refusals may cost
 _AGAIN: Final = 20.0  # windows
+_DEMAND: Final = 0.95  # share of what is kept that must have been used
+_LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
 
 
@@ -254,7 +256,8 @@ def step(s: State, now: float) -> None:
         return
     if kept_for < 3 * slots.interval(s):
         return
-    if s.accepted - s.stepped_at < 0.95 * kept_for / slots.interval(s) - len(s.flying):
+    demand = _DEMAND if s.sure and not s.flows else _LATE_DEMAND
+    if s.accepted - s.stepped_at < demand * kept_for / slots.interval(s) - len(s.flying):
         return  # something else holds the requests back
     if s.requests == s.announced and s.per == s.announced_per:
         return  # what the server itself says is not tried

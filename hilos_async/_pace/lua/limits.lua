@@ -177,7 +177,8 @@ local function step()
   local kept_for = now - s.stepped
   if s.waited < max(2, s.requests) or kept_for < max(SOON, s.per) then return end
   if kept_for < 3 * interval() then return end
-  if s.accepted - s.stepped_at < 0.95 * kept_for / interval() - #s.flying then return end
+  local demand = s.sure and not s.flows and DEMAND or LATE_DEMAND
+  if s.accepted - s.stepped_at < demand * kept_for / interval() - #s.flying then return end
   if s.requests == s.announced and s.per == s.announced_per then return end
   if not s.sure then
     s.low, s.stepped = s.requests, now
