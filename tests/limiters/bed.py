@@ -72,7 +72,11 @@ _NODE = ("node", "express")
 
 LIMITERS = (
     Limiter("drf", _FIFTY, ("drf", "50/second"), _DRF),
-    Limiter("flask-limiter", _FIFTY, ("flask", "50 per second"), _FLASK),
+    Limiter("flask-limiter", _FIFTY, ("flask", "50 per second", "fixed-window"), _FLASK),
+    Limiter("flask-counter", _FIFTY, ("flask", "50 per second", "sliding-window-counter"), _FLASK),
+    Limiter(
+        "flask-10s", RateLimit(100, 10), ("flask", "100 per 10 second", "fixed-window"), _FLASK
+    ),
     Limiter("slowapi", _FIFTY, ("slowapi", "50/second"), _SLOWAPI),
     Limiter("nginx-burst", _FIFTY, ("nginx", "50r/s", "burst=20 nodelay", "429"), _NGINX),
     Limiter("nginx", _FIFTY, ("nginx", "50r/s", "", "429"), _NGINX, leaky=True),

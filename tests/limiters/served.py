@@ -78,16 +78,22 @@ def drf(rate: str) -> int:
 urlpatterns: list[Any] = []  # Django looks for it in this module
 
 
-# --- flask-limiter, a fixed window, in threads
+# --- flask-limiter in threads, which counts as its strategy says
 
 
-def flask(rate: str) -> int:
+def flask(rate: str, strategy: str) -> int:
     from flask import Flask, Response
     from flask_limiter import Limiter
     from flask_limiter.util import get_remote_address
 
     app = Flask(__name__)
-    Limiter(get_remote_address, app=app, default_limits=[rate], storage_uri="memory://")
+    Limiter(
+        get_remote_address,
+        app=app,
+        default_limits=[rate],
+        storage_uri="memory://",
+        strategy=strategy,
+    )
 
     def execution(id: object) -> Response:
         time.sleep(seconds_of_work())

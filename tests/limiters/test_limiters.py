@@ -41,12 +41,12 @@ async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> No
     assert (run.fetched, run.lost) == (count, 0)
     assert server.accepted == count
     # A bucket without burst refuses whatever a stall of this machine pushed together.
-    assert server.refused <= (0.25 * count if limiter.leaky else 2)
+    assert server.refused <= (0.15 * count if limiter.leaky else 2)
 
 
 @_WORK
-# A minute's limit that nobody tells is found when the minute is over: the benchmark has the time.
-@limiters("express-minute")
+# A long window that nobody tells is found when it is over: the benchmark has the time.
+@limiters("express-minute", "flask-10s")
 async def test_a_limit_that_nobody_told_is_found(limiter: Limiter, work: bool) -> None:
     count = 150 if limiter.limit.rate > 20 else 20
     with running(limiter, work=work) as server:
@@ -57,5 +57,6 @@ async def test_a_limit_that_nobody_told_is_found(limiter: Limiter, work: bool) -
     if run.limit is None:  # a machine so slow that it never met the limit
         assert server.refused == 0
         assert count / run.seconds < limiter.limit.rate
-    else:
-        assert 0.6 <= run.limit.rate / limiter.limit.rate <= 1.2
+    else:  # a window's limit is counted, a bucket's is approached
+        least, most = (0.6, 1.2) if "nginx" in limiter.needs else (0.9, 1.1)
+        assert least <= run.limit.rate / limiter.limit.rate <= most
