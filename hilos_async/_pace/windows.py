@@ -1,8 +1,8 @@
 """Which window a limiter counts in, as far as its refusals tell.
 
-Pure functions over a ``State``. What is known: when the first request left since the last pause, when
-one was refused, when the last one was that was refused, and when one got through again. Somewhere
-between the last two the window was over. Most windows are usual ones.
+Pure functions over a ``State``. Four times are known: when the first request left since the last pause,
+when one was refused, when the last one was refused, and when one got through again. Between the last
+two the window ended. Most windows are usual ones: a second, ten, a minute.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ def first(s: State, refusal: Refusal, accepted: float) -> float | None:
         silent = accepted - refusal.received
         per = _usual(refusal.last - refusal.received, silent)
         if per is None or silent >= 2 * per:
-            per = _usual(
-                least, math.inf
-            )  # by the clock's own minutes, and met in the middle of one
+            # Who counts by the clock's own minutes may have been met in the middle of one.
+            per = _usual(least, math.inf)
     return per or most
 
 
@@ -85,15 +84,13 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     least, most = max(now.least, last.least), min(now.most, last.most)
     if least > most:  # the first may have been met in the middle of a window
         least, most = now.least, now.most
-    is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= max(
-        1.0, _SAME_NUMBER * number
-    )
+    apart = max(1.0, _SAME_NUMBER * number)
+    is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= apart
     per = _usual(least, most)
-    if s.before or not is_same or per is None:
+    if s.before or not s.requests or not is_same or per is None:
         return None
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
-    is_longer = least >= _LONGER * s.per and refusal.pause >= s.per
-    if s.requests == 0 or is_longer:
+    if least >= _LONGER * s.per and refusal.pause >= s.per:
         return Twice(number, per, is_window)
     # As long as what is kept, or no window was thought of. A bucket lets the first one through that
     # comes after a moment.

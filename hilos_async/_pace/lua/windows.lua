@@ -60,10 +60,9 @@ local function twice(refusal, accepted)
   local is_same = number >= TELLING_NUMBER
     and abs(number - last.number) <= max(1, SAME_NUMBER * number)
   local per = usual(least, most)
-  if s.before > 0 or not is_same or not per then return nil end
+  if s.before > 0 or s.requests == 0 or not is_same or not per then return nil end
   local is_window = abs(rate - last.rate) > ANOTHER_RATE * rate
-  local is_longer = least >= LONGER * s.per and refusal.pause >= s.per
-  if s.requests == 0 or is_longer then return number, per, is_window end
+  if least >= LONGER * s.per and refusal.pause >= s.per then return number, per, is_window end
   local is_less = s.flows or number < 0.97 * s.requests
   if is_window and is_less and refusal.last > refusal.sent then return number, per, true end
   return nil
