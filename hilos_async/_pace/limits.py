@@ -268,7 +268,7 @@ def step(s: State, now: float) -> None:
             _narrow(s)
         else:
             _keep(s, s.requests * _CLIMB, s.per)
-    elif kept_for >= (max(2.0, 1.5 * s.per) if s.before else s.patience):
+    elif kept_for >= (1.5 * max(1.0, s.per) if s.before else s.patience):
         if s.before:  # nobody refused the last one: the limit has risen
             s.more = min(_LARGEST_STEP, s.more * 2)
             s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)

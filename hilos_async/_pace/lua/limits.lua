@@ -183,7 +183,7 @@ local function step()
   if not s.sure then
     s.low, s.stepped = s.requests, now
     if s.high > 0 then narrow() else keep(s.requests * CLIMB, s.per) end
-  elseif kept_for >= (s.before > 0 and max(2, 1.5 * s.per) or s.patience) then
+  elseif kept_for >= (s.before > 0 and 1.5 * max(1, s.per) or s.patience) then
     if s.before > 0 then
       s.more = min(LARGEST_STEP, s.more * 2)
       s.patience = s.flows and CHEAP_TRY or max(FIRST_TRY, s.per)
