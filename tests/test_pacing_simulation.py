@@ -5,8 +5,10 @@ Counts and order, not times: how fast it is, `benchmarks/pacing.py` reports, on 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
+import random
 from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
@@ -22,9 +24,19 @@ from benchmarks.pace_sim.clients import (
     learning,
 )
 from benchmarks.pace_sim.kinds import Paced, Unlimited
-from benchmarks.pace_sim.world import CONCURRENCY, Latency, Outcome, Scene, play
+from benchmarks.pace_sim.world import (
+    CONCURRENCY,
+    Latency,
+    Outcome,
+    Scene,
+    Server,
+    play,
+    run_process,
+)
 from hilos_async import RateLimit
+from hilos_async._wire.call import Caller
 from hilos_async.testing import FakeLimit
+from tests import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +181,33 @@ def test_what_remains_according_to_the_server_does_no_harm_where_it_is_a_lie(see
     assert learned is not None
     assert 48 <= learned.requests <= 51
     assert outcome.refused <= 16
+
+
+@seeds
+@pytest.mark.parametrize("kind", ["sliding-log", "fixed-window"])
+@pytest.mark.parametrize("told", ["none", "exact"])
+def test_hours_of_single_lookups_tell_nothing_of_a_batch(
+    kind: Kind, told: Literal["none", "exact"], seed: int
+) -> None:
+    scene = Scene(lookups=1_500, limit=FakeLimit(50, kind=kind, retry_after=told))
+
+    async def main(clock: Callable[[], float]) -> tuple[int, RateLimit | None]:
+        server = Server(scene, clock, random.Random(seed))
+        client = learning(clock)
+        for _ in range(900):
+            await client.ask(server, Caller(is_batch=False))
+            await asyncio.sleep(0.5)
+        await run_process(scene.lookups, client, server)
+        refused = sum(not arrival.accepted for arrival in server.arrivals)
+        return refused, client.gate.pacer.pace().limit
+
+    random.seed(seed)
+    refused, learned = virtual_time.run(main)
+    # A window by the clock lets twice its limit through, half before its end and half after.
+    assert refused <= (16 if kind == "sliding-log" else 40)
+    assert learned is not None
+    assert learned.per == 1.0
+    assert 48 <= learned.requests <= 52
 
 
 @seeds

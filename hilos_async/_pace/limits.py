@@ -125,7 +125,7 @@ def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
         return
     # It flows. One more got through after ``soon``; what got through before that, and how fast, may
     # have been a burst.
-    begin, soon = s.first or refusal.sent, accepted - refusal.received
+    begin, soon = slots.begun(s, refusal), accepted - refusal.received
     counted = count(s, accepted - begin, refusal.sent, refusal.received)
     rate = 1 / max(soon, 1e-3)
     if counted.most >= 3:

@@ -35,6 +35,9 @@ _FIRST_GAP: Final = 0.05  # seconds, until a reply tells how long a round trip t
 _RISK: Final = 6
 _NEAR: Final = 4
 _RISKED_SHARE: Final = 0.22
+_LATELY: Final = (
+    5.0  # seconds: what was accepted long ago, one by one, says nothing of many at once
+)
 _LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
 
 
@@ -57,7 +60,7 @@ def reserve(s: State, now: float) -> float | None:
             limits.step(s, now)
         at = max(slots.next_slot(s, now), s.until)
     elif s.learns:
-        at_once = _at_once(s)
+        at_once = _at_once(s, now)
         if len(s.flying) + len(s.reserved) >= at_once:
             return None
         at = now if now > s.next else s.next
@@ -72,15 +75,25 @@ def reserve(s: State, now: float) -> float | None:
     return at
 
 
-def _at_once(s: State) -> int:
+def _at_once(s: State, now: float) -> int:
     """How many may be under way while no limit is known."""
-    share = int(_RISKED_SHARE * s.accepted)
+    lately = s.ramped + s.ramped_before if now - s.ramp_since <= 2 * _LATELY else 0
+    share = int(_RISKED_SHARE * lately)
     if share <= _RISK:
         return _RISK
     if s.accepted > _LIKELY[-1]:
         return share
     ahead = _LIKELY[bisect_left(_LIKELY, s.accepted)] - s.accepted + _NEAR
     return ahead if ahead < share else share
+
+
+def _ramp(s: State, at: float) -> None:
+    """Count what was accepted lately."""
+    since = at - s.ramp_since
+    if since > _LATELY:
+        s.ramped_before = s.ramped if since <= 2 * _LATELY else 0
+        s.ramped, s.ramp_since = 0, at
+    s.ramped += 1
 
 
 def patience(s: State) -> float:
@@ -106,6 +119,8 @@ def report(s: State, reply: Reply, spread: float) -> None:
         s.since += 1
         if s.learns:
             log_accepted(s, reply.sent, reply.received)
+            if not s.requests:
+                _ramp(s, reply.received)
         if after_pause:
             if s.learns:
                 limits.conclude(s, reply.received, reply.sent)

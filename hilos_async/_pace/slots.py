@@ -15,7 +15,7 @@ from hilos_async._pace import state
 
 if TYPE_CHECKING:
     from hilos_async._pace.pacer import Reply
-    from hilos_async._pace.state import State
+    from hilos_async._pace.state import Refusal, State
 
 # What the spacing leaves of the limit. A refusal although the limit was kept takes the next one: some
 # limiters count whole milliseconds, some only about, and some another share than we are told.
@@ -40,6 +40,7 @@ _SILENT: Final = 30.0  # seconds after which nobody waits for a reply any more
 _FIRST_BLIND: Final = 0.05  # seconds, for a refusal that does not say how long
 _LONGEST_BLIND: Final = 60.0
 _BUSY: Final = 20.0
+_FRESH: Final = 60.0  # seconds; an older beginning is that of no window that is still open
 _RESETS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after so long a window may have begun anew
 
 
@@ -170,13 +171,24 @@ def _blind(s: State, received: float) -> float:
         longest = s.per * 2.0 ** max(0, times - 4)
         return float(min(wait, longest, max(_LONGEST_BLIND, s.per)))
     if times >= 2 and s.refused is not None:
-        ends = [s.first + reset for reset in _RESETS]
+        begin = begun(s, s.refused)
+        ends = [begin + reset for reset in _RESETS]
         # Some count what they refuse as well: their window is over only that long after the refusal.
         ends.insert(1, s.refused.received + _RESETS[0])
         for end in ends:
             if end > received:
                 return end + 0.02 - received  # a little later: the clocks may differ by a tick
     return float(min(wait, _LONGEST_BLIND))
+
+
+def begun(s: State, refusal: Refusal) -> float:
+    """When the window may have begun that the refusal fell in.
+
+    With the first request since the last pause. If that was long ago, nobody knows: then it is over at
+    the latest that long after the refusal.
+    """
+    begin = s.first or refusal.sent
+    return begin if refusal.received - begin <= _FRESH else refusal.received
 
 
 def go_on(s: State, sent: float, received: float) -> None:

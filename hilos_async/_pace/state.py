@@ -69,6 +69,9 @@ class State(msgspec.Struct):
     log: list[tuple[float, float, int]] = []  # accepted: first sent, last received, how many
     logged: int = 0  # since the log was compacted
     accepted: int = 0  # in all
+    ramped: int = 0  # accepted since that time, while no limit was known
+    ramped_before: int = 0  # and in the time before
+    ramp_since: float = 0.0
     emptied: float = 0.0  # when a refusal showed that nothing was left
     since: int = 0  # accepted since then
     refused: Refusal | None = None
@@ -129,7 +132,17 @@ def moved(state: State, seconds: float) -> State:
         state.refused.since,
         state.refused.pause,
     )
-    names = ("next", "padded", "until", "began", "probe", "first", "emptied", "stepped")
+    names = (
+        "next",
+        "padded",
+        "until",
+        "began",
+        "probe",
+        "first",
+        "ramp_since",
+        "emptied",
+        "stepped",
+    )
     return msgspec.structs.replace(
         state,
         refused=refused,

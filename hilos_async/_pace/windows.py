@@ -52,7 +52,7 @@ def first(s: State, refusal: Refusal, accepted: float) -> float | None:
         return s.announced_per
     if refusal.retry_after is not None:
         return _WINDOWS[0]
-    begin = s.first or refusal.sent
+    begin = slots.begun(s, refusal)
     least, most = refusal.last - begin, accepted - begin
     if most < _WINDOWS[0]:
         return None

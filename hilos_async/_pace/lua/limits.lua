@@ -56,7 +56,7 @@ end
 local function learn_first(refusal, accepted)
   local window = first_window(refusal, accepted)
   if window then return learn_window(refusal, window) end
-  local begin = s.first ~= 0 and s.first or refusal.sent
+  local begin = begun(refusal)
   local soon = accepted - refusal.received
   local counted = count(accepted - begin, refusal.sent, refusal.received)
   local rate = 1 / max(soon, 1e-3)

@@ -20,6 +20,15 @@ local function refuse(reply)
   end
 end
 
+local function ramp(at)
+  local since = at - s.ramp_since
+  if since > LATELY then
+    s.ramped_before = since <= 2 * LATELY and s.ramped or 0
+    s.ramped, s.ramp_since = 0, at
+  end
+  s.ramped = s.ramped + 1
+end
+
 local function hear_reply(reply)
   replied(reply)
   local after_pause = s.probing and reply.sent >= s.began
@@ -31,7 +40,10 @@ local function hear_reply(reply)
   end
   if reply.verdict == 'accepted' then
     s.accepted, s.since = s.accepted + 1, s.since + 1
-    if s.learns then log_accepted(reply.sent, reply.received) end
+    if s.learns then
+      log_accepted(reply.sent, reply.received)
+      if s.requests == 0 then ramp(reply.received) end
+    end
     if after_pause then
       if s.learns then
         conclude(reply.received, reply.sent)
@@ -50,7 +62,8 @@ local function hear_reply(reply)
 end
 
 local function at_once()
-  local share = floor(RISKED_SHARE * s.accepted)
+  local lately = now - s.ramp_since <= 2 * LATELY and s.ramped + s.ramped_before or 0
+  local share = floor(RISKED_SHARE * lately)
   if share <= RISK then return RISK end
   if s.accepted > LIKELY[#LIKELY] then return share end
   for _, n in ipairs(LIKELY) do

@@ -62,6 +62,11 @@ local function forget_lost()
   if s.probe ~= 0 and s.probe < now - (s.probe_left and SILENT or UNUSED) then s.probe = 0 end
 end
 
+local function begun(refusal)
+  local begin = s.first ~= 0 and s.first or refusal.sent
+  return refusal.received - begin <= FRESH and begin or refusal.received
+end
+
 local function blind(received)
   local times = s.in_a_row - 1
   local gap = s.requests > 0 and interval() or 0
@@ -74,7 +79,8 @@ local function blind(received)
   end
   if times >= 2 and s.refused then
     local ends = {}
-    for _, reset in ipairs(RESETS) do insert(ends, s.first + reset) end
+    local begin = begun(s.refused)
+    for _, reset in ipairs(RESETS) do insert(ends, begin + reset) end
     insert(ends, 2, s.refused.received + RESETS[1])
     for _, at in ipairs(ends) do
       if at > received then return at + 0.02 - received end

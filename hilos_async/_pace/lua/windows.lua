@@ -27,7 +27,7 @@ end
 local function first_window(refusal, accepted)
   if s.announced_per > 0 then return s.announced_per end
   if refusal.retry_after then return WINDOWS[1] end
-  local begin = s.first ~= 0 and s.first or refusal.sent
+  local begin = begun(refusal)
   local least, most = refusal.last - begin, accepted - begin
   if most < WINDOWS[1] then return nil end
   local per = usual(least, most)
