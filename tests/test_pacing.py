@@ -152,6 +152,32 @@ def test_refusals_although_the_limit_was_kept_widen_the_padding_and_time_gives_i
     assert pacer.pace().rate == pytest.approx(50 / 1.35)
 
 
+def test_after_one_bad_minute_the_padding_is_given_back_in_as_many_minutes() -> None:
+    clock = Clock()
+    pacer = KnownPacer(RateLimit(5), clock=clock)
+    for _ in range(6):
+        sent = leave(pacer, clock)
+        pacer.report(refused(sent, sent, 1.0))
+        sent = leave(pacer, clock)
+        pacer.report(Reply("accepted", sent, sent))
+        clock.now += 10
+    assert pacer.pace().rate == pytest.approx(5 / 1.6)
+    for _ in range(7):
+        clock.now += 61
+        sent = leave(pacer, clock)
+        pacer.report(Reply("accepted", sent, sent))
+    assert pacer.pace().rate == pytest.approx(5 / 1.004)
+
+
+def test_a_thousand_refusals_in_a_row_make_a_pause_of_a_minute() -> None:
+    clock = Clock()
+    pacer = KnownPacer(RateLimit(5), clock=clock)
+    for _ in range(2_000):
+        sent = leave(pacer, clock)
+        pacer.report(refused(sent, sent))
+    assert 60 <= pacer.paused_until - sent <= 62
+
+
 def test_after_a_refusal_at_the_kept_rate_a_late_request_is_not_caught_up() -> None:
     clock = Clock()
     pacer = KnownPacer(RateLimit(50), clock=clock)

@@ -183,31 +183,52 @@ def test_what_remains_according_to_the_server_does_no_harm_where_it_is_a_lie(see
     assert outcome.refused <= 16
 
 
+def learn_after(
+    singles: int, limit: FakeLimit, lookups: int, seed: int
+) -> tuple[int, float, RateLimit | None]:
+    """Look up two in a second, one by one, and then many: refusals, seconds for the many, the limit."""
+    scene = Scene(lookups=lookups, limit=limit)
+
+    async def main(clock: Callable[[], float]) -> tuple[int, float, RateLimit | None]:
+        server = Server(scene, clock, random.Random(seed))
+        client = learning(clock)
+        for _ in range(singles):
+            await client.ask(server, Caller(is_batch=False))
+            await asyncio.sleep(0.5)
+        began = clock()
+        await run_process(scene.lookups, client, server)
+        refused = sum(not arrival.accepted for arrival in server.arrivals)
+        return refused, clock() - began, client.gate.pacer.pace().limit
+
+    random.seed(seed)
+    return virtual_time.run(main)
+
+
 @seeds
 @pytest.mark.parametrize("kind", ["sliding-log", "fixed-window"])
 @pytest.mark.parametrize("told", ["none", "exact"])
 def test_hours_of_single_lookups_tell_nothing_of_a_batch(
     kind: Kind, told: Literal["none", "exact"], seed: int
 ) -> None:
-    scene = Scene(lookups=1_500, limit=FakeLimit(50, kind=kind, retry_after=told))
-
-    async def main(clock: Callable[[], float]) -> tuple[int, RateLimit | None]:
-        server = Server(scene, clock, random.Random(seed))
-        client = learning(clock)
-        for _ in range(900):
-            await client.ask(server, Caller(is_batch=False))
-            await asyncio.sleep(0.5)
-        await run_process(scene.lookups, client, server)
-        refused = sum(not arrival.accepted for arrival in server.arrivals)
-        return refused, client.gate.pacer.pace().limit
-
-    random.seed(seed)
-    refused, learned = virtual_time.run(main)
+    limit = FakeLimit(50, kind=kind, retry_after=told)
+    refused, _, learned = learn_after(900, limit, 1_500, seed)
     # A window by the clock lets twice its limit through, half before its end and half after.
     assert refused <= (16 if kind == "sliding-log" else 40)
     assert learned is not None
     assert learned.per == 1.0
     assert 48 <= learned.requests <= 52
+
+
+@seeds
+@pytest.mark.parametrize("singles", [10, 40, 100, 900])
+def test_a_bucket_that_is_met_after_single_lookups_is_no_window_of_a_minute(
+    singles: int, seed: int
+) -> None:
+    limit = FakeLimit(50, kind="bucket", retry_after="none")
+    _, seconds, learned = learn_after(singles, limit, 2_000, seed)
+    assert learned is not None
+    assert 45 <= learned.rate <= 55
+    assert seconds <= 44
 
 
 @seeds
@@ -263,6 +284,14 @@ def test_where_there_is_no_limit_none_is_learned_and_soon_all_places_are_used() 
     in_second = [sum(a.at // 1 == second for a in outcome.arrivals) for second in range(6)]
     off = play(scene, functools.partial(knowing, None), SEEDS[0])
     assert in_second[5] >= 0.95 * len(off.arrivals) / off.elapsed
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_where_there_is_no_limit_a_slow_server_is_asked_in_all_places_too(seconds: float) -> None:
+    scene = Scene(lookups=3_000, limit=None, latency=Latency(half=seconds / 2, jitter=0.003))
+    learned, _ = learn(scene, SEEDS[0])
+    off = play(scene, functools.partial(knowing, None), SEEDS[0])
+    assert learned.elapsed <= 1.4 * off.elapsed
 
 
 def test_the_requests_of_a_known_limit_arrive_in_the_order_of_its_slots() -> None:

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
 _FIRST_GAP: Final = 0.05  # seconds, until a reply tells how long a round trip takes
 # What is under way when a limit is met is refused together. So the ramp risks a handful, or a share of
-# what has been accepted already; and less where a limit is likely to be, for limits are round numbers.
+# what was accepted lately; and less where a limit is likely to be, for limits are round numbers.
 _RISK: Final = 6
 _NEAR: Final = 4
 _RISKED_SHARE: Final = 0.22
-_LATELY: Final = (
-    5.0  # seconds: what was accepted long ago, one by one, says nothing of many at once
-)
+# Lately: in the last one to two times so many seconds, or round trips. Lookups that came one by one,
+# long ago, do not tell how many a server takes at once.
+_LATELY: Final = 5.0
+_LATELY_TRIPS: Final = 5.0
 _LIKELY: Final = (50, 60, 100, 200, 300, 500, 600, 1_000, 5_000, 10_000)
 
 
@@ -77,7 +78,7 @@ def reserve(s: State, now: float) -> float | None:
 
 def _at_once(s: State, now: float) -> int:
     """How many may be under way while no limit is known."""
-    lately = s.ramped + s.ramped_before if now - s.ramp_since <= 2 * _LATELY else 0
+    lately = s.ramped + s.ramped_before if now - s.ramp_since <= 2 * _lately(s) else 0
     share = int(_RISKED_SHARE * lately)
     if share <= _RISK:
         return _RISK
@@ -87,11 +88,15 @@ def _at_once(s: State, now: float) -> int:
     return ahead if ahead < share else share
 
 
+def _lately(s: State) -> float:
+    return max(_LATELY, _LATELY_TRIPS * slots.trip(s))
+
+
 def _ramp(s: State, at: float) -> None:
     """Count what was accepted lately."""
-    since = at - s.ramp_since
-    if since > _LATELY:
-        s.ramped_before = s.ramped if since <= 2 * _LATELY else 0
+    since, lately = at - s.ramp_since, _lately(s)
+    if since > lately:
+        s.ramped_before = s.ramped if since <= 2 * lately else 0
         s.ramped, s.ramp_since = 0, at
     s.ramped += 1
 

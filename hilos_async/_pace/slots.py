@@ -168,7 +168,7 @@ def _blind(s: State, received: float) -> float:
         return float(min(_LONGEST_BLIND, max(0.01, gap) * 2.0 ** min(times, 12)))
     wait = (max(0.01, gap) if s.requests else _FIRST_BLIND) * 4.0 ** min(times, 12)
     if s.requests:
-        longest = s.per * 2.0 ** max(0, times - 4)
+        longest = s.per * 2.0 ** min(max(0, times - 4), 12)
         return float(min(wait, longest, max(_LONGEST_BLIND, s.per)))
     if times >= 2 and s.refused is not None:
         begin = begun(s, s.refused)
@@ -203,13 +203,15 @@ def widen(s: State, received: float) -> bool:
     """Leave more of the limit, after a refusal although it was kept; ``False`` if that is the most."""
     if s.pad == len(PADS) - 1 or (s.learns and not s.flows and s.pad >= _LEARNED_PAD):
         return False
-    if received - s.padded < _EASES_AFTER * 2.0**s.ease and s.padded:
+    if received - s.padded >= _EASES_AFTER * 2.0**s.ease:
+        s.ease = 0
+    elif s.eased:
         s.ease = min(_LONGEST_EASE, s.ease + 1)
-    s.pad, s.padded = s.pad + 1, received
+    s.pad, s.padded, s.eased = s.pad + 1, received, False
     return True
 
 
 def ease(s: State, now: float) -> None:
     """Give a padding back after a long time without a refusal."""
     if now - s.padded >= _EASES_AFTER * 2.0**s.ease:
-        s.pad, s.padded = s.pad - 1, now
+        s.pad, s.padded, s.eased = s.pad - 1, now, True

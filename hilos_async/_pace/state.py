@@ -51,6 +51,7 @@ class State(msgspec.Struct):
     pad: int = 0  # which of the paddings holds; above 0 nothing is caught up
     padded: float = 0.0  # since when
     ease: int = 0  # how often a padding was given back too early
+    eased: bool = False  # whether the last change gave one back
     reserved: list[float] = []  # slots given out in which nothing has left yet
     flying: list[float] = []  # departures without a reply, sorted
     replies: list[float] = []  # the newest replies, sorted: as many as the window bound needs
@@ -69,9 +70,9 @@ class State(msgspec.Struct):
     log: list[tuple[float, float, int]] = []  # accepted: first sent, last received, how many
     logged: int = 0  # since the log was compacted
     accepted: int = 0  # in all
-    ramped: int = 0  # accepted since that time, while no limit was known
-    ramped_before: int = 0  # and in the time before
     ramp_since: float = 0.0
+    ramped: int = 0  # accepted since then, while no limit was known
+    ramped_before: int = 0  # and in as long a time before that
     emptied: float = 0.0  # when a refusal showed that nothing was left
     since: int = 0  # accepted since then
     refused: Refusal | None = None

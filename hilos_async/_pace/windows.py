@@ -54,11 +54,13 @@ def first(s: State, refusal: Refusal, accepted: float) -> float | None:
         return _WINDOWS[0]
     begin = slots.begun(s, refusal)
     least, most = refusal.last - begin, accepted - begin
-    if most < _WINDOWS[0]:
+    silent = accepted - refusal.received
+    # No probe was refused: whoever counts in windows hardly ends one just then.
+    is_at_once = refusal.last == refusal.sent and silent < _WINDOWS[0]
+    if most < _WINDOWS[0] or is_at_once:
         return None
     per = _usual(least, most)
     if per is None:  # who counts what is refused as well, counts from the refusal on
-        silent = accepted - refusal.received
         per = _usual(refusal.last - refusal.received, silent)
         if per is None or silent >= 2 * per:
             # Who counts by the clock's own minutes may have been met in the middle of one.
@@ -92,8 +94,8 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
     if least >= _LONGER * s.per and refusal.pause >= s.per:
         return Twice(number, per, is_window)
-    # As long as what is kept, or no window was thought of. A bucket lets the first one through that
-    # comes after a moment.
+    # The window is no longer than the one that is kept, or the limiter was taken for a bucket. It is a
+    # window only if a probe was refused in the pause: a bucket lets the first one through.
     is_less = s.flows or number < 0.97 * s.requests
     if is_window and is_less and refusal.last > refusal.sent:
         return Twice(number, per, is_window=True)

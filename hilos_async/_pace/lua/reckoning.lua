@@ -20,10 +20,14 @@ local function refuse(reply)
   end
 end
 
+local function lately_is()
+  return max(LATELY, LATELY_TRIPS * trip())
+end
+
 local function ramp(at)
-  local since = at - s.ramp_since
-  if since > LATELY then
-    s.ramped_before = since <= 2 * LATELY and s.ramped or 0
+  local since, lately = at - s.ramp_since, lately_is()
+  if since > lately then
+    s.ramped_before = since <= 2 * lately and s.ramped or 0
     s.ramped, s.ramp_since = 0, at
   end
   s.ramped = s.ramped + 1
@@ -62,7 +66,7 @@ local function hear_reply(reply)
 end
 
 local function at_once()
-  local lately = now - s.ramp_since <= 2 * LATELY and s.ramped + s.ramped_before or 0
+  local lately = now - s.ramp_since <= 2 * lately_is() and s.ramped + s.ramped_before or 0
   local share = floor(RISKED_SHARE * lately)
   if share <= RISK then return RISK end
   if s.accepted > LIKELY[#LIKELY] then return share end

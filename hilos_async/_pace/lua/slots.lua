@@ -75,7 +75,7 @@ local function blind(received)
   end
   local wait = (s.requests > 0 and max(0.01, gap) or FIRST_BLIND) * 4 ^ min(times, 12)
   if s.requests > 0 then
-    return min(wait, s.per * 2 ^ max(0, times - 4), max(LONGEST_BLIND, s.per))
+    return min(wait, s.per * 2 ^ min(max(0, times - 4), 12), max(LONGEST_BLIND, s.per))
   end
   if times >= 2 and s.refused then
     local ends = {}
@@ -113,14 +113,18 @@ end
 
 local function widen(received)
   if s.pad == #SPREAD - 1 or (s.learns and not s.flows and s.pad >= LEARNED_PAD) then return false end
-  if received - s.padded < EASES_AFTER * 2 ^ s.ease and s.padded ~= 0 then
+  if received - s.padded >= EASES_AFTER * 2 ^ s.ease then
+    s.ease = 0
+  elseif s.eased then
     s.ease = min(LONGEST_EASE, s.ease + 1)
   end
-  s.pad, s.padded = s.pad + 1, received
+  s.pad, s.padded, s.eased = s.pad + 1, received, false
   return true
 end
 
 local function ease()
-  if now - s.padded >= EASES_AFTER * 2 ^ s.ease then s.pad, s.padded = s.pad - 1, now end
+  if now - s.padded >= EASES_AFTER * 2 ^ s.ease then
+    s.pad, s.padded, s.eased = s.pad - 1, now, true
+  end
 end
 

@@ -11,7 +11,7 @@ local huge = math.huge
 
 local report = cjson.decode(ARGV[1])
 local fresh = {
-  learns = true, requests = 0, per = 1, next = 0, pad = 0, padded = 0, ease = 0,
+  learns = true, requests = 0, per = 1, next = 0, pad = 0, padded = 0, ease = 0, eased = false,
   reserved = {}, flying = {}, replies = {}, fastest = huge, fastest_before = huge, recent = 0,
   till = 0, began = 0, in_a_row = 0, probing = false, probe = 0, probe_left = false,
   first = 0, log = {}, logged = 0, accepted = 0, emptied = 0, since = 0,

@@ -29,10 +29,11 @@ local function first_window(refusal, accepted)
   if refusal.retry_after then return WINDOWS[1] end
   local begin = begun(refusal)
   local least, most = refusal.last - begin, accepted - begin
-  if most < WINDOWS[1] then return nil end
+  local silent = accepted - refusal.received
+  local is_at_once = refusal.last == refusal.sent and silent < WINDOWS[1]
+  if most < WINDOWS[1] or is_at_once then return nil end
   local per = usual(least, most)
   if not per then
-    local silent = accepted - refusal.received
     per = usual(refusal.last - refusal.received, silent)
     if not per or silent >= 2 * per then per = usual(least, huge) end
   end
