@@ -514,7 +514,8 @@ async def test_1_in_3_requests_failing_with_four_attempts_every_id_ends_in_one_o
         assert sorted([*batch.executions, *batch.errors], key=str) == many
         for error in batch.errors.values():
             assert isinstance(error, (TransportError, StatusError))
-            assert error.attempts in (4, 5)  # one more where a connection had been kept
+            # One more where a connection had been kept. A bare 503 among successes uses none up.
+            assert error.attempts - error.uncounted in (4, 5)
         assert len(batch.errors) < 50  # (1/3)⁴ is six of 500
         assert is_idle(hilos)
 

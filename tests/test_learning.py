@@ -152,9 +152,9 @@ def test_the_more_was_accepted_the_more_may_be_under_way_but_not_where_a_limit_i
             talk.pacer.report(Reply("failed", at, talk.now))
     assert most[0] == 6
     assert most[150] == 33
-    assert most[199] == 7  # 200 is a likely limit
-    assert most[250] == 55
-    assert most[700] > 100
+    assert most[199] == 5  # 200 is a likely limit
+    assert 50 <= most[250] <= 55
+    assert most[700] >= 100
 
 
 def test_a_failure_is_no_acceptance_and_no_refusal() -> None:
@@ -294,8 +294,8 @@ def test_a_failed_try_goes_back() -> None:
 
 
 def test_a_limit_that_rose_is_found_within_a_minute() -> None:
-    talk = holding(20)
-    assert talk.hold(60.0).requests >= 50
+    talk = holding(30)
+    assert talk.hold(60.0).requests >= 75
 
 
 def test_where_a_refusal_costs_30_seconds_the_first_try_comes_after_25_times_that() -> None:

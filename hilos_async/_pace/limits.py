@@ -151,8 +151,11 @@ def _relearn(s: State, refusal: Refusal) -> None:
         s.low, s.high, s.sure = mean, 0.0, True
         _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
     elif not s.flows and _has_dropped(s, refusal, counted.most, last_seen):
-        s.low, s.high, s.sure, s.pad = 0.0, 0.0, True, 0
-        _keep(s, _let_through(s, counted), s.per)
+        requests = _let_through(s, counted)
+        if requests < s.per / slots.interval(s):  # not only what the padding left of it
+            s.pad = 0
+        s.low, s.high, s.sure = 0.0, 0.0, True
+        _keep(s, requests, s.per)
     elif s.sure:
         if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
             _give_way(s, refusal)

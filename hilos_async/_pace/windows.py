@@ -23,7 +23,7 @@ _TELLING_NUMBER: Final = 10  # of fewer, the same number twice says nothing
 _SAME_NUMBER: Final = 0.02  # share by which two numbers differ at most that are the same
 _ANOTHER_RATE: Final = 0.1  # share by which two rates differ at least that are not
 _ROUNDED: Final = 1.0  # seconds that a Retry-After is too long at most, as it is a whole number
-_LONGER: Final = 2.0  # times the window that is kept
+_LONGER: Final = 0.5  # share of the window that is kept: it explains no pause that is longer
 
 
 def explained(s: State, refusal: Refusal) -> float | None:
@@ -92,7 +92,8 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     if s.before or not s.requests or not is_same or per is None:
         return None
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
-    if least >= _LONGER * s.per and refusal.pause >= s.per:
+    silent = max(refusal.last - refusal.received, (refusal.retry_after or 0.0) - _ROUNDED)
+    if silent >= _LONGER * s.per:
         return Twice(number, per, is_window)
     # The window is no longer than the one that is kept, or the limiter was taken for a bucket. It is a
     # window only if a probe was refused in the pause: a bucket lets the first one through.

@@ -34,6 +34,7 @@ class Limiter:
     """One limiter: what it allows, what it is made of, and what must be installed for it.
 
     ``leaky``: a bucket without burst, which refuses whatever comes too soon after the last request.
+    ``approximate``: no exact window, so that its limit is not counted but approached.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Limiter:
     options: tuple[str, ...]  # for the process that serves it
     needs: tuple[str, ...]  # packages of Python, or programs
     leaky: bool = False
+    approximate: bool = False
 
     @property
     def missing(self) -> str | None:
@@ -73,15 +75,27 @@ _NODE = ("node", "express")
 LIMITERS = (
     Limiter("drf", _FIFTY, ("drf", "50/second"), _DRF),
     Limiter("flask-limiter", _FIFTY, ("flask", "50 per second", "fixed-window"), _FLASK),
-    Limiter("flask-counter", _FIFTY, ("flask", "50 per second", "sliding-window-counter"), _FLASK),
+    Limiter(
+        "flask-counter",
+        _FIFTY,
+        ("flask", "50 per second", "sliding-window-counter"),
+        _FLASK,
+        approximate=True,
+    ),
     Limiter(
         "flask-10s", RateLimit(100, 10), ("flask", "100 per 10 second", "fixed-window"), _FLASK
     ),
     Limiter("slowapi", _FIFTY, ("slowapi", "50/second"), _SLOWAPI),
-    Limiter("nginx-burst", _FIFTY, ("nginx", "50r/s", "burst=20 nodelay", "429"), _NGINX),
-    Limiter("nginx", _FIFTY, ("nginx", "50r/s", "", "429"), _NGINX, leaky=True),
-    Limiter("nginx-503", _FIFTY, ("nginx", "50r/s", "", "503"), _NGINX, leaky=True),
-    Limiter("nginx-5", RateLimit(5), ("nginx", "5r/s", "", "429"), _NGINX, leaky=True),
+    Limiter(
+        "nginx-burst",
+        _FIFTY,
+        ("nginx", "50r/s", "burst=20 nodelay", "429"),
+        _NGINX,
+        approximate=True,
+    ),
+    Limiter("nginx", _FIFTY, ("nginx", "50r/s", "", "429"), _NGINX, True, True),
+    Limiter("nginx-503", _FIFTY, ("nginx", "50r/s", "", "503"), _NGINX, True, True),
+    Limiter("nginx-5", RateLimit(5), ("nginx", "5r/s", "", "429"), _NGINX, True, True),
     Limiter("express", _FIFTY, ("1000", "50", "false"), _NODE),
     Limiter("express-draft-7", _FIFTY, ("1000", "50", "draft-7"), _NODE),
     Limiter("express-minute", RateLimit(300, 60), ("60000", "300", "false"), _NODE),

@@ -19,9 +19,12 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hilos_async.testing import FakeHilos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 _DOCUMENT = json.dumps(FakeHilos().document(_ANY_ID))
@@ -233,7 +236,8 @@ def main() -> None:
             process.wait()
             statuses.extend(map(int, (Path(dir) / "statuses").read_text().split()))
     else:
-        print({"drf": drf, "flask": flask, "slowapi": slowapi}[kind](*options), flush=True)
+        kinds: dict[str, Callable[..., int]] = {"drf": drf, "flask": flask, "slowapi": slowapi}
+        print(kinds[kind](*options), flush=True)
         sys.stdin.read()
     print(json.dumps(Counter(statuses)), flush=True)
     os._exit(0)  # whatever its threads are doing

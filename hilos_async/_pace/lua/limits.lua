@@ -138,8 +138,10 @@ local function relearn(refusal)
     s.low, s.high, s.sure = mean, 0, true
     keep(likely(0.99 * mean, 1.01 * mean), s.per)
   elseif not s.flows and has_dropped(refusal, counted.most, last_seen) then
-    s.low, s.high, s.sure, s.pad = 0, 0, true, 0
-    keep(let_through(counted), s.per)
+    local requests = let_through(counted)
+    if requests < s.per / interval() then s.pad = 0 end
+    s.low, s.high, s.sure = 0, 0, true
+    keep(requests, s.per)
   elseif s.sure then
     if not is_rare(refusal) and not widen(refusal.received) then give_way(refusal) end
   elseif kept <= 1.02 * s.low then

@@ -63,7 +63,8 @@ local function twice(refusal, accepted)
   local per = usual(least, most)
   if s.before > 0 or s.requests == 0 or not is_same or not per then return nil end
   local is_window = abs(rate - last.rate) > ANOTHER_RATE * rate
-  if least >= LONGER * s.per and refusal.pause >= s.per then return number, per, is_window end
+  local silent = max(refusal.last - refusal.received, (refusal.retry_after or 0) - ROUNDED)
+  if silent >= LONGER * s.per then return number, per, is_window end
   local is_less = s.flows or number < 0.97 * s.requests
   if is_window and is_less and refusal.last > refusal.sent then return number, per, true end
   return nil
