@@ -135,15 +135,20 @@ def test_without_a_retry_after_the_pause_is_one_interval_then_up_to_the_window_a
     assert pacer.paused_until - now < 0.5
 
 
+def refuse_once(pacer: KnownPacer, clock: Clock) -> None:
+    """Refuse the next request for a second, and accept the one that goes first after the pause."""
+    sent = leave(pacer, clock)
+    pacer.report(refused(sent, sent, 1.0))
+    sent = leave(pacer, clock)
+    pacer.report(Reply("accepted", sent, sent))
+
+
 def test_refusals_although_the_limit_was_kept_widen_the_padding_and_time_gives_it_back() -> None:
     clock = Clock()
     pacer = KnownPacer(RateLimit(50), clock=clock)
     rates: list[float] = []
     for _ in range(8):
-        sent = leave(pacer, clock)
-        pacer.report(refused(sent, sent, 1.0))
-        sent = leave(pacer, clock)
-        pacer.report(Reply("accepted", sent, sent))
+        refuse_once(pacer, clock)
         rates.append(pacer.pace().rate or 0)
     shares = (1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 1.6, 1.6)
     assert rates == [pytest.approx(50 / share) for share in shares]
@@ -156,10 +161,7 @@ def test_after_one_bad_minute_the_padding_is_given_back_in_as_many_minutes() -> 
     clock = Clock()
     pacer = KnownPacer(RateLimit(5), clock=clock)
     for _ in range(6):
-        sent = leave(pacer, clock)
-        pacer.report(refused(sent, sent, 1.0))
-        sent = leave(pacer, clock)
-        pacer.report(Reply("accepted", sent, sent))
+        refuse_once(pacer, clock)
         clock.now += 10
     assert pacer.pace().rate == pytest.approx(5 / 1.6)
     for _ in range(7):

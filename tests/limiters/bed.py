@@ -93,9 +93,13 @@ LIMITERS = (
         _NGINX,
         approximate=True,
     ),
-    Limiter("nginx", _FIFTY, ("nginx", "50r/s", "", "429"), _NGINX, True, True),
-    Limiter("nginx-503", _FIFTY, ("nginx", "50r/s", "", "503"), _NGINX, True, True),
-    Limiter("nginx-5", RateLimit(5), ("nginx", "5r/s", "", "429"), _NGINX, True, True),
+    Limiter("nginx", _FIFTY, ("nginx", "50r/s", "", "429"), _NGINX, leaky=True, approximate=True),
+    Limiter(
+        "nginx-503", _FIFTY, ("nginx", "50r/s", "", "503"), _NGINX, leaky=True, approximate=True
+    ),
+    Limiter(
+        "nginx-5", RateLimit(5), ("nginx", "5r/s", "", "429"), _NGINX, leaky=True, approximate=True
+    ),
     Limiter("express", _FIFTY, ("1000", "50", "false"), _NODE),
     Limiter("express-draft-7", _FIFTY, ("1000", "50", "draft-7"), _NODE),
     Limiter("express-minute", RateLimit(300, 60), ("60000", "300", "false"), _NODE),
