@@ -119,12 +119,7 @@ async def test_a_list_that_ends_too_early_shows_what_came_and_says_so(
 
 
 async def test_time_that_is_up_and_ctrl_c_show_what_came(fake: FakeHilos) -> None:
-    fake.limit = FakeLimit(1, per=30)  # the first page comes, the next one would in half a minute
-    ended = await process("list", "--timeout", "3")
-    assert ended.code == 1
-    assert ended.out.count("\n") == 41
-    assert "the time is up: this is not the whole list" in ended.err
-    fake.limit, fake.latency = None, 60
+    fake.latency = 60
     with anyio.fail_after(PATIENCE):
         listing = await anyio.open_process([*HILOS, "list"])
         while fake.in_flight == 0:  # noqa: ASYNC110
@@ -133,6 +128,12 @@ async def test_time_that_is_up_and_ctrl_c_show_what_came(fake: FakeHilos) -> Non
         await listing.wait()
         assert listing.returncode == 130
         await listing.aclose()
+    # The first page comes, the next one would in half a minute.
+    fake.limit, fake.latency = FakeLimit(1, per=30), 0
+    ended = await process("list", "--timeout", "3")
+    assert ended.code == 1
+    assert ended.out.count("\n") == 41
+    assert "the time is up: this is not the whole list" in ended.err
 
 
 @pytest.mark.parametrize(

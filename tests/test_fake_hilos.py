@@ -493,7 +493,7 @@ def test_a_lock_out_shorter_than_the_window_tells_the_longer_wait() -> None:
     assert limiter.ask(60.0) is None
 
 
-@pytest.mark.parametrize("kind", ["sliding-log", "fixed-window", "bucket"])
+@pytest.mark.parametrize("kind", ["sliding-log", "sliding-counter", "fixed-window", "bucket"])
 @given(
     requests=st.integers(1, 20),
     per=st.floats(0.01, 100),

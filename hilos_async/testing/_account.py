@@ -48,7 +48,8 @@ class Account:
         self._ordered: dict[UUID, _Run] = {}
         self._inserted = 0
         self._reads = 0
-        self._numbers: dict[UUID, list[int]] = {}
+        # Most stay ranges: all contacts of all executions are millions.
+        self._numbers: dict[UUID, Sequence[int]] = {}
         self._executions = executions
 
     # --- one of them
@@ -85,6 +86,9 @@ class Account:
         """Let an execution or a contact be gone, from the lists too."""
         self._pins.pop(id, None)
         self._removed.add(id)
+        execution, number = self._people.find(id)
+        if number in (numbers := self._numbers.get(execution, ())):
+            self._numbers[execution] = [n for n in numbers if n != number]
 
     def run(self, flow: UUID, contacts: Sequence[Mapping[str, object]], elapsed: float) -> UUID:
         """Make an execution of a flow for these contacts, and give its id."""
@@ -127,19 +131,20 @@ class Account:
 
     def contacts(self, query: Mapping[str, str], begin: int, size: int, elapsed: float) -> Slice:
         """Give rows of the list of contacts, of those that the query lets through."""
-        places: list[tuple[UUID, int]] = []
-        for execution in self._executions_for(query, elapsed):
-            places += [(execution, number) for number in self._order(execution, elapsed)]
-        if not query.keys().isdisjoint(("contact", "id", "is_active", "search")):
-            places = [place for place in places if self._is_wanted(place, query, elapsed)]
-        documents: dict[UUID, Document] = {}
+        is_filtered = not query.keys().isdisjoint(("contact", "id", "is_active", "search"))
         rows: list[Document] = []
-        for execution, number in places[begin : begin + size]:
-            if execution not in documents:
-                documents[execution] = self.document(execution, elapsed)
-            id = self._people.id(execution, number)
-            rows.append(self._row(execution, id, number, documents[execution]))
-        return Slice(rows, len(places))
+        count = 0
+        for execution in self._executions_for(query, elapsed):
+            document = self.document(execution, elapsed)
+            numbers = self._order(execution, document)
+            if is_filtered:
+                numbers = [n for n in numbers if self._is_wanted(execution, n, document, query)]
+            first, end = max(0, begin - count), max(0, begin + size - count)
+            for number in numbers[first:end]:
+                id = self._people.id(execution, number)
+                rows.append(self._row(execution, id, number, document))
+            count += len(numbers)
+        return Slice(rows, count)
 
     def brief(self, document: Document) -> Document:
         """Make of an execution the row that a list shows."""
@@ -165,11 +170,12 @@ class Account:
             _drop(self._listed, removed, chance[2:])
             return
         for execution in self._executions_for(query, elapsed)[:1]:
-            order = self._order(execution, elapsed)
+            order = list(self._order(execution, self.document(execution, elapsed)))
             for _ in range(inserted):
                 self._inserted += 1
                 order.insert(0, 1_000_000 + self._inserted)
             _drop(order, removed, chance[2:])
+            self._numbers[execution] = order
 
     def _executions_for(self, query: Mapping[str, str], elapsed: float) -> list[UUID]:
         if "flow_execution" in query:
@@ -179,28 +185,29 @@ class Account:
         known = [id for id in self._listed if id not in self._removed]
         return [id for id in known if wanted(self.document(id, elapsed))]
 
-    def _order(self, execution: UUID, elapsed: float) -> list[int]:
+    def _order(self, execution: UUID, document: Document) -> Sequence[int]:
         """The numbers of an execution's contacts, newest first."""
         numbers = self._numbers.get(execution)
         if numbers is None:
-            contacts = cast(int, self.document(execution, elapsed)["num_contacts"])
-            numbers = self._numbers[execution] = list(range(contacts))
-        if not self._removed:
-            return numbers
-        numbers[:] = [n for n in numbers if self._people.id(execution, n) not in self._removed]
+            numbers = range(cast(int, document["num_contacts"]))
+            found = [self._people.find(id) for id in self._removed]
+            removed = {number for of, number in found if of == execution}
+            if removed:
+                numbers = [number for number in numbers if number not in removed]
+            self._numbers[execution] = numbers
         return numbers
 
-    def _is_wanted(self, place: tuple[UUID, int], query: Mapping[str, str], elapsed: float) -> bool:
-        execution, number = place
-        id = self._people.id(execution, number)
-        row = self._row(execution, id, number, self.document(execution, elapsed))
+    def _is_wanted(
+        self, execution: UUID, number: int, document: Document, query: Mapping[str, str]
+    ) -> bool:
+        row = self._row(execution, self._people.id(execution, number), number, document)
         person = cast(Document, row["contact"])
         is_active = {"true": True, "false": False}.get(query.get("is_active", "").lower())
         active = row["status"] in ("READY", "RUNNING", "PAUSED")
         words = json.dumps([person[name] for name in ("first_name", "last_name", "phone")])
         return (
             query.get("contact", person["id"]) == person["id"]
-            and query.get("id", str(id)) == str(id)
+            and query.get("id", row["id"]) == row["id"]
             and is_active in (None, active)
             and json.dumps(query.get("search", "")).strip('"').lower() in words.lower()
         )

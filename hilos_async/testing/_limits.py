@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
-Kind = Literal["sliding-log", "fixed-window", "bucket", "leaky"]
+Kind = Literal["sliding-log", "sliding-counter", "fixed-window", "bucket", "leaky"]
 HeaderStyle = Literal["none", "split", "policy", "x", "activecampaign"]
 
 # The least wait that is reported: rounding must never give one so short that a simulation which
@@ -24,8 +24,10 @@ class FakeLimit:
 
     `kind`: "sliding-log" counts what was accepted in the last `per` seconds (as Django REST
     Framework does), "fixed-window" what was accepted since the clock last passed a multiple of
-    `per`, "bucket" lets `requests` pass at once and refills evenly, "leaky" lets one pass every
-    `per / requests` seconds and refuses what comes sooner (as nginx does).
+    `per`, "sliding-counter" the same and of the window before it the share that lies within the last
+    `per` seconds (as Cloudflare and flask-limiter can do), "bucket" lets `requests` pass at once and
+    refills evenly, "leaky" lets one pass every `per / requests` seconds and refuses what comes sooner
+    (as nginx does).
 
     `retry_after`: "exact" tells the seconds until a request would pass, rounded up to whole ones;
     a number is told as it is, true or not; "none" tells nothing.
@@ -157,9 +159,10 @@ class FakeLimiter:
 
     def _forget(self, now: float) -> None:
         limit, log = self._limit, self._log
-        if limit.kind == "fixed-window":
+        if limit.kind in ("fixed-window", "sliding-counter"):
             # By the window's number: its computed beginning is not the same float for every `now`.
-            while log and log[0] // limit.per < now // limit.per:
+            oldest = now // limit.per - (limit.kind == "sliding-counter")
+            while log and log[0] // limit.per < oldest:
                 log.popleft()
         else:
             while log and now - log[0] >= limit.per:
@@ -176,6 +179,8 @@ class FakeLimiter:
         elif limit.kind == "bucket":
             excess = self._level + 1 - limit.requests
             wait = excess * limit.per / limit.requests if excess > 1e-9 else 0.0
+        elif limit.kind == "sliding-counter":
+            wait = self._wait_for_counter(now)
         elif len(log) < limit.requests:
             wait = 0.0
         elif limit.kind == "fixed-window":
@@ -185,14 +190,34 @@ class FakeLimiter:
             wait = limit.per - (now - log[-limit.requests])
         return max(wait, _LEAST_WAIT) if wait else 0.0
 
+    def _counted(self, now: float) -> tuple[int, int, float]:
+        """Requests in the window before this one and in this one; the share of it that is over."""
+        per = self._limit.per
+        before = sum(at // per < now // per for at in self._log)
+        return before, len(self._log) - before, now % per / per
+
+    def _wait_for_counter(self, now: float) -> float:
+        limit, (before, here, over) = self._limit, self._counted(now)
+        free = limit.requests - here
+        if free <= 0:  # not in this window any more, and then as soon as little enough of it counts
+            return (1 - over + 1 - limit.requests / here) * limit.per
+        wait = 1 - over - free / before if before else 0.0
+        return wait * limit.per if wait > 1e-9 else 0.0
+
     def _locked_for(self, now: float) -> float:
         return max(0.0, self._locked_until - now) if self._limit.lockout else 0.0
 
     def _remaining(self, now: float) -> int:
         if self._locked_for(now):
             return 0
-        used = self._level if self._limit.kind == "bucket" else len(self._log)
-        return max(0, math.floor(self._limit.requests - used + 1e-9))
+        limit = self._limit
+        if limit.kind == "sliding-counter":
+            before, here, over = self._counted(now)
+            free = limit.requests - here
+            passing = math.floor(free - before * (1 - over) + 1e-9 * max(1, before)) + 1
+            return max(0, min(free, passing))
+        used = self._level if limit.kind == "bucket" else len(self._log)
+        return max(0, math.floor(limit.requests - used + 1e-9))
 
     def _reset(self, now: float) -> float:
         limit = self._limit
@@ -200,7 +225,7 @@ class FakeLimiter:
             reset = self._level * limit.per / limit.requests
         elif limit.kind == "leaky":
             reset = self._wait(now)
-        elif limit.kind == "fixed-window":
+        elif limit.kind in ("fixed-window", "sliding-counter"):
             reset = limit.per - now % limit.per
         else:
             reset = limit.per - (now - self._log[0]) if self._log else 0.0
