@@ -116,6 +116,19 @@ CASES: list[Case] = [
         refusals=6,
     ),
     Paced(
+        name="unknown 50/s sliding counter without a word, met late in its window: 2,000 lookups",
+        scene=Scene(
+            lookups=2_000,
+            limit=FakeLimit(50, kind="sliding-counter", retry_after="none"),
+            latency=_LOOPBACK,
+            threads=16,
+            work=0.06,
+            begins=0.9,
+        ),
+        goodput=93,
+        refusals=6,
+    ),
+    Paced(
         name="unknown 300/min fixed window without a word, no work: 1,200 lookups",
         scene=Scene(
             lookups=1_200,

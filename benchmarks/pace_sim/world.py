@@ -52,6 +52,7 @@ class Scene:
     # taken, and takes work that is drawn; so requests overtake each other. 0: at once and in order.
     threads: int = 0
     work: float = 0.0  # seconds at most, half of it at least
+    begins: float = 0.0  # seconds after the clock's window has begun in which a limiter counts
 
     @property
     def best(self) -> float | None:
@@ -205,6 +206,7 @@ async def _play(
     chance: random.Random,
     clock: Callable[[], float],
 ) -> Outcome:
+    await asyncio.sleep(scene.begins)
     server, start = Server(scene, clock, chance), clock()
     world = asyncio.create_task(server.go_on())
     processes = (

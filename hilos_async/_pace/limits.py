@@ -36,13 +36,15 @@ _SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
 _TELLING: Final = 10  # accepted requests that tell a rate
 _SAME: Final = 0.03  # shares by which two figures differ at most that are the same,
-_ANOTHER: Final = 0.05  # and at least that are not
+_ANOTHER: Final = 0.1  # and at least that are not
+_NEARLY: Final = 0.7  # shares
 _FEW: Final = 0.25  # share of what is kept
 _RARE: Final = 0.01  # share of what is sent that refusals may cost
 _AGAIN: Final = 20.0  # windows
 _DEMAND: Final = 0.95  # share of what is kept that must have been used
 _LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
+_AFTERMATH: Final = 0.75  # windows in which a refusal may still be the first burst's
 
 
 def conclude(s: State, at: float, accepted: float | None) -> None:
@@ -60,14 +62,14 @@ def conclude(s: State, at: float, accepted: float | None) -> None:
     s.refused = None
     twice = windows.twice(s, refusal, accepted)
     if twice is not None and twice.is_window:
-        _take(s, twice.number, twice.per, cost=0.0)
+        _take(s, at, twice.number, twice.per, cost=0.0)
     elif twice is not None:
         _keep(s, _SLOWER * s.requests, s.per)
     elif window is not None and (s.requests == 0 or window != s.per):
-        _learn_window(s, refusal, window)
+        _learn_window(s, refusal, window, at)
     elif s.requests == 0:
         assert accepted is not None
-        _learn_first(s, refusal, accepted)
+        _learn_first(s, refusal, accepted, at)
     else:
         _relearn(s, refusal)
     # What was under way at the refusal, and got through, counts to the next time.
@@ -89,23 +91,24 @@ def _keep(s: State, requests: float, per: float) -> None:
         slots.remember(s)
 
 
-def _take(s: State, requests: float, per: float, cost: float) -> None:
+def _take(s: State, at: float, requests: float, per: float, cost: float) -> None:
     """Take a window's limit for what it is; ``cost``: seconds that one refusal costs."""
     s.patience = max(_FIRST_TRY, per, cost / _TRY_COST)
     s.flows, s.sure, s.pad = False, True, 0
-    _forget_bounds(s)
+    _begin_anew(s, at)
     _keep(s, requests, per)
 
 
-def _forget_bounds(s: State) -> None:
+def _begin_anew(s: State, at: float) -> None:
     s.low = s.high = s.before = s.mean = s.seen = 0.0
+    s.met = at
 
 
-def _learn_window(s: State, refusal: Refusal, per: float) -> None:
+def _learn_window(s: State, refusal: Refusal, per: float, at: float) -> None:
     """Take what the window had let through for the limit."""
     requests = _let_through(s, count(s, per, refusal.sent, refusal.received))
     cost = refusal.retry_after or 0.0
-    _take(s, requests, per, cost)
+    _take(s, at, requests, per, cost)
     # A few may be all that got through so soon; a round number hardly is.
     is_likely = (requests >= _LIKELY_FROM and _is_round(requests)) or requests == s.named
     s.sure = cost > _CHEAP or is_likely
@@ -117,11 +120,11 @@ def _let_through(s: State, counted: Count) -> float:
     return max(1.0, _likely(s, least, counted.most))
 
 
-def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
+def _learn_first(s: State, refusal: Refusal, accepted: float, at: float) -> None:
     """The first estimate where no Retry-After explains itself."""
     window = windows.first(s, refusal, accepted)
     if window is not None:
-        _learn_window(s, refusal, window)
+        _learn_window(s, refusal, window, at)
         return
     # It flows. One more got through after ``soon``; what got through before that, and how fast, may
     # have been a burst.
@@ -133,7 +136,7 @@ def _learn_first(s: State, refusal: Refusal, accepted: float) -> None:
         rate = max(rate, min(fast, 3 * rate))
     s.patience = _CHEAP_TRY
     s.flows, s.sure = True, False
-    _forget_bounds(s)
+    _begin_anew(s, at)
     _keep(s, _likely(s, rate, rate), 1.0)
 
 
@@ -147,6 +150,7 @@ def _relearn(s: State, refusal: Refusal) -> None:
         _give_up_try(s, kept, tried)
         return
     mean, is_flow = _mean(s, refusal)
+    is_early = _is_early(s, refusal, mean)
     if is_flow:
         s.low, s.high, s.sure = mean, 0.0, True
         _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
@@ -154,7 +158,8 @@ def _relearn(s: State, refusal: Refusal) -> None:
         requests = _let_through(s, counted)
         if requests < s.per / slots.interval(s):  # not only what the padding left of it
             s.pad = 0
-        s.low, s.high, s.sure = 0.0, 0.0, True
+        s.low, s.high = 0.0, 0.0
+        s.sure = not is_early or refusal.retry_after is not None
         _keep(s, requests, s.per)
     elif s.sure:
         if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
@@ -165,6 +170,17 @@ def _relearn(s: State, refusal: Refusal) -> None:
     else:
         s.high = kept
         _narrow(s)
+        if is_early:
+            s.high = 0.0
+
+
+def _is_early(s: State, refusal: Refusal, mean: float) -> bool:
+    """Whether it may be due to the first burst, which the server still counts, and not to the rate.
+
+    A bucket that the burst has emptied lets through nearly what is kept, or it was no burst.
+    """
+    is_soon = refusal.received - s.met < _AFTERMATH * s.per
+    return is_soon and not _NEARLY * s.requests <= mean <= s.requests
 
 
 def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:

@@ -81,6 +81,7 @@ class State(msgspec.Struct):
     sure: bool = False  # the bounds have met
     low: float = 0.0  # requests per window that were accepted over a time without a refusal
     high: float = 0.0  # and those that were not; 0: unknown
+    met: float = 0.0  # when the first estimate was made
     mean: float = 0.0  # accepted in a window's time between the last two refusals; 0: too few
     mean_at: float = 0.0  # what was kept then
     seen: float = 0.0  # accepted in the window before the last refusal, where that was doubted
@@ -142,6 +143,7 @@ def moved(state: State, seconds: float) -> State:
         "first",
         "ramp_since",
         "emptied",
+        "met",
         "stepped",
     )
     return msgspec.structs.replace(

@@ -34,28 +34,29 @@ local function let_through(counted)
   return max(1, likely(counted.is_whole and counted.most or counted.least, counted.most))
 end
 
-local function forget_bounds()
+local function begin_anew(at)
   s.low, s.high, s.before, s.mean, s.seen = 0, 0, 0, 0, 0
+  s.met = at
 end
 
-local function take(requests, per, cost)
+local function take(at, requests, per, cost)
   s.patience = max(FIRST_TRY, per, cost / TRY_COST)
   s.flows, s.sure, s.pad = false, true, 0
-  forget_bounds()
+  begin_anew(at)
   keep(requests, per)
 end
 
-local function learn_window(refusal, per)
+local function learn_window(refusal, per, at)
   local requests = let_through(count(per, refusal.sent, refusal.received))
   local cost = refusal.retry_after or 0
-  take(requests, per, cost)
+  take(at, requests, per, cost)
   local is_likely = (requests >= LIKELY_FROM and is_round(requests)) or requests == s.named
   s.sure = cost > CHEAP or is_likely
 end
 
-local function learn_first(refusal, accepted)
+local function learn_first(refusal, accepted, at)
   local window = first_window(refusal, accepted)
-  if window then return learn_window(refusal, window) end
+  if window then return learn_window(refusal, window, at) end
   local begin = begun(refusal)
   local soon = accepted - refusal.received
   local counted = count(accepted - begin, refusal.sent, refusal.received)
@@ -66,7 +67,7 @@ local function learn_first(refusal, accepted)
   end
   s.patience = CHEAP_TRY
   s.flows, s.sure = true, false
-  forget_bounds()
+  begin_anew(at)
   keep(likely(rate, rate), 1)
 end
 
@@ -134,13 +135,16 @@ local function relearn(refusal)
     return give_up_try(kept, tried)
   end
   local mean, is_flow = mean_of(refusal)
+  local is_early = refusal.received - s.met < AFTERMATH * s.per
+    and not (NEARLY * kept <= mean and mean <= kept)
   if is_flow then
     s.low, s.high, s.sure = mean, 0, true
     keep(likely(0.99 * mean, 1.01 * mean), s.per)
   elseif not s.flows and has_dropped(refusal, counted.most, last_seen) then
     local requests = let_through(counted)
     if requests < s.per / interval() then s.pad = 0 end
-    s.low, s.high, s.sure = 0, 0, true
+    s.low, s.high = 0, 0
+    s.sure = not is_early or refusal.retry_after ~= nil
     keep(requests, s.per)
   elseif s.sure then
     if not is_rare(refusal) and not widen(refusal.received) then give_way(refusal) end
@@ -150,6 +154,7 @@ local function relearn(refusal)
   else
     s.high = kept
     narrow()
+    if is_early then s.high = 0 end
   end
 end
 
@@ -161,13 +166,13 @@ local function conclude(at, accepted)
   s.refused = nil
   local number, per, is_window = twice(refusal, accepted)
   if number and is_window then
-    take(number, per, 0)
+    take(at, number, per, 0)
   elseif number then
     keep(SLOWER * s.requests, s.per)
   elseif window and (s.requests == 0 or window ~= s.per) then
-    learn_window(refusal, window)
+    learn_window(refusal, window, at)
   elseif s.requests == 0 then
-    learn_first(refusal, accepted)
+    learn_first(refusal, accepted, at)
   else
     relearn(refusal)
   end

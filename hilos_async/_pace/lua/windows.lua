@@ -8,7 +8,9 @@ local function explained(refusal)
   for _, per in ipairs(WINDOWS) do insert(candidates, per) end
   for _, per in ipairs(candidates) do
     local counted = count(per, refusal.sent, refusal.received)
-    for _, begin in ipairs({ counted.oldest, max(counted.oldest, s.first) }) do
+    local since_pause = max(counted.oldest, s.first)
+    local is_likely = per == s.announced_per or (s.requests > 0 and per == s.per)
+    for _, begin in ipairs(is_likely and { counted.oldest, since_pause } or { since_pause }) do
       local wait = begin + per - refusal.sent
       if counted.most > 0 and abs(wait + 0.5 - refusal.retry_after) < EXPLAINS then return per end
     end
