@@ -49,11 +49,13 @@ async def test_a_limit_that_was_told_is_kept(limiter: Limiter, work: bool) -> No
 @limiters("express-minute", "flask-10s")
 async def test_a_limit_that_nobody_told_is_found(limiter: Limiter, work: bool) -> None:
     count = 150 if limiter.limit.rate > 20 else 20
+    if limiter.approximate and not limiter.leaky:
+        count = 400  # it is approached from both sides
     with running(limiter, work=work) as server:
         run = await fetch(server.url, "learn", count, _PATIENCE)
     assert (run.fetched, run.lost) == (count, 0)
     assert server.accepted == count
-    assert server.refused <= (20 if limiter.leaky else 12)
+    assert server.refused <= (20 if limiter.approximate else 12)
     if run.limit is None:  # a machine so slow that it never met the limit
         assert server.refused == 0
         assert count / run.seconds < limiter.limit.rate
