@@ -241,7 +241,9 @@ def test_hours_of_single_lookups_tell_nothing_of_a_batch(
     assert refused <= (16 if kind == "sliding-log" else 40)
     assert learned is not None
     assert learned.per == 1.0
-    assert 48 <= learned.requests <= 52
+    assert (
+        46 <= learned.requests <= 52
+    )  # what gets through beside the refusals, if it seems to flow
 
 
 @seeds

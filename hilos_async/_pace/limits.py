@@ -31,6 +31,7 @@ _LONGEST_TRY: Final = 40.0  # a limit that rose is found within a minute
 _TRY_COST: Final = 0.04  # share of the time that the pauses of failed tries may cost
 _LONGEST_COSTLY_TRY: Final = 3_600.0
 _LARGEST_STEP: Final = 0.5
+_RISEN: Final = 0.08  # the step after two that nobody refused
 _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
 _SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
@@ -162,7 +163,8 @@ def _relearn(s: State, refusal: Refusal) -> None:
         s.sure = not is_early or refusal.retry_after is not None
         _keep(s, requests, s.per)
     elif s.sure:
-        if not is_rare(s, refusal) and not slots.widen(s, refusal.received):
+        # Where it flows the rate is all there is to lower: its paddings and its tries would race.
+        if not is_rare(s, refusal) and (s.flows or not slots.widen(s, refusal.received)):
             _give_way(s, refusal)
     elif kept <= 1.02 * s.low:  # what had been accepted for a time was a burst
         s.low, s.high = 0.0, kept
@@ -290,7 +292,8 @@ def step(s: State, now: float) -> None:
     elif kept_for >= (1.5 * max(1.0, s.per) if s.before else s.patience):
         if s.before:  # nobody refused the last one: the limit has risen
             s.more = min(_LARGEST_STEP, s.more * 2)
-            s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
+            if s.more >= _RISEN:  # else it was a little more than what is known, and no news
+                s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
         s.before = s.low = s.requests
         s.stepped = now
         _keep(s, s.requests * (1 + s.more), s.per)

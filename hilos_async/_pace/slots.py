@@ -56,7 +56,7 @@ def next_slot(s: State, now: float) -> float:
     even = per / requests
     gap = even * _SPREAD[s.pad]
     catch_up = 0.0
-    if s.sure and not s.pad:
+    if s.sure and not s.pad and not s.flows:
         catch_up = _CATCH_UP_SLOTS * gap
         if catch_up > _CATCH_UP_SHARE * per:
             catch_up = _CATCH_UP_SHARE * per
@@ -104,7 +104,7 @@ def left(s: State, at: float) -> None:
         s.probe, s.probe_left = at, True
     if not s.first:
         s.first = at
-    if s.requests and (s.pad or not s.sure):
+    if s.requests and (s.pad or s.flows or not s.sure):
         s.next = max(s.next, at + interval(s))
 
 
@@ -201,7 +201,7 @@ def go_on(s: State, sent: float, received: float) -> None:
 
 def widen(s: State, received: float) -> bool:
     """Leave more of the limit, after a refusal although it was kept; ``False`` if that is the most."""
-    if s.pad == len(PADS) - 1 or (s.learns and not s.flows and s.pad >= _LEARNED_PAD):
+    if s.pad == len(PADS) - 1 or (s.learns and s.pad >= _LEARNED_PAD):
         return False
     if received - s.padded >= _EASES_AFTER * 2.0**s.ease:
         s.ease = 0

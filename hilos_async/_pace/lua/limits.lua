@@ -147,7 +147,7 @@ local function relearn(refusal)
     s.sure = not is_early or refusal.retry_after ~= nil
     keep(requests, s.per)
   elseif s.sure then
-    if not is_rare(refusal) and not widen(refusal.received) then give_way(refusal) end
+    if not is_rare(refusal) and (s.flows or not widen(refusal.received)) then give_way(refusal) end
   elseif kept <= 1.02 * s.low then
     s.low, s.high = 0, kept
     keep(mean >= 0.4 * kept and likely(mean, 1.02 * mean) or kept / 2, s.per)
@@ -193,7 +193,7 @@ local function step()
   elseif kept_for >= (s.before > 0 and 1.5 * max(1, s.per) or s.patience) then
     if s.before > 0 then
       s.more = min(LARGEST_STEP, s.more * 2)
-      s.patience = s.flows and CHEAP_TRY or max(FIRST_TRY, s.per)
+      if s.more >= RISEN then s.patience = s.flows and CHEAP_TRY or max(FIRST_TRY, s.per) end
     end
     s.before, s.low, s.stepped = s.requests, s.requests, now
     keep(s.requests * (1 + s.more), s.per)

@@ -22,7 +22,7 @@ local function next_slot()
   local even = per / s.requests
   local gap = even * SPREAD[s.pad + 1]
   local catch_up = 0
-  if s.sure and s.pad == 0 then
+  if s.sure and s.pad == 0 and not s.flows then
     catch_up = max(CATCH_UP, min(CATCH_UP_SLOTS * gap, CATCH_UP_SHARE * per))
   end
   s.waited = grid > now - max(catch_up, CATCH_UP) and s.waited + 1 or 0
@@ -44,7 +44,7 @@ local function left(at)
   insort(s.flying, at)
   if s.probing and at >= s.began then s.probe, s.probe_left = at, true end
   if s.first == 0 then s.first = at end
-  if s.requests > 0 and (s.pad > 0 or not s.sure) then s.next = max(s.next, at + interval()) end
+  if s.requests > 0 and (s.pad > 0 or s.flows or not s.sure) then s.next = max(s.next, at + interval()) end
 end
 
 local function replied(reply)
@@ -112,7 +112,7 @@ local function go_on(sent, received)
 end
 
 local function widen(received)
-  if s.pad == #SPREAD - 1 or (s.learns and not s.flows and s.pad >= LEARNED_PAD) then return false end
+  if s.pad == #SPREAD - 1 or (s.learns and s.pad >= LEARNED_PAD) then return false end
   if received - s.padded >= EASES_AFTER * 2 ^ s.ease then
     s.ease = 0
   elseif s.eased then
