@@ -1,5 +1,6 @@
 """What all tests share: asyncio as the loop, a server and a client, and nothing from outside."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -41,15 +42,16 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def unstalled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """No time goes by while the machine stalls: neither on the loop nor for a session or a server."""
-    clock = virtual_time.UnstalledClock()
+async def quick_time(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Nobody waits, and stalls cost no time: neither on the loop nor for a session or a server."""
+    clock = virtual_time.QuickClock()
     for owner in (KnownPacer, LearningPacer, FakeHilos):  # they looked their clock up long ago
         defaults = owner.__init__.__kwdefaults__
         assert defaults is not None
         assert defaults["clock"] is time.monotonic
         monkeypatch.setitem(defaults, "clock", clock)
     monkeypatch.setattr(time, "monotonic", clock)
-    stop = virtual_time.keep_reading(clock)
-    yield
-    stop()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    with clock.ruling(loop):
+        yield

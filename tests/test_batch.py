@@ -208,7 +208,7 @@ async def test_ten_thousand_pending_ids_cost_no_more_tasks_than_max_concurrency(
         assert fake.max_in_flight <= 7
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_cancelling_a_batch_leaves_no_task_no_connection_and_no_warning_behind() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -227,7 +227,7 @@ async def test_cancelling_a_batch_leaves_no_task_no_connection_and_no_warning_be
         gc.collect()
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_what_fits_into_the_timeout_is_returned_and_the_rest_says_so() -> None:
     async with FakeHilos(latency=0.05) as fake, session(fake) as hilos:
         batch = await hilos.gather_executions(uuids(500), max_concurrency=5, timeout=0.3)
@@ -238,7 +238,7 @@ async def test_what_fits_into_the_timeout_is_returned_and_the_rest_says_so() -> 
     assert fake.requests < 100
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_an_async_source_that_stalls_does_not_outlive_the_timeout() -> None:
     async def stalling() -> AsyncIterator[UUID]:
         yield UUID(int=1)

@@ -38,7 +38,7 @@ from tests.raw_server import (
     until,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 JSON = "Content-Type: application/json\r\n"
 CHUNKED = f"HTTP/1.1 200 OK\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n".encode()

@@ -176,7 +176,7 @@ async def test_cancel_while_paused_a_batch_leaves_at_once_and_sends_nothing_more
         assert len(server.requests) == asked <= 5
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_cancel_while_paused_the_one_that_would_go_first_lets_another_go_first() -> None:
     throttled = status(429, b"", {"Retry-After": "1"})
     async with RawServer([throttled]) as server, session(server.url, max_concurrency=1) as hilos:
@@ -188,7 +188,7 @@ async def test_cancel_while_paused_the_one_that_would_go_first_lets_another_go_f
         await assert_goes_on(hilos, server)
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_cancel_while_backing_off_leaves_at_once_and_the_session_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -206,7 +206,7 @@ async def test_cancel_while_backing_off_leaves_at_once_and_the_session_goes_on(
 # --- time that is not ours
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_outer_timeout_around_a_batch_ends_it_and_the_session_goes_on() -> None:
     async with RawServer([good] * 3, then=hang) as server, session(server.url) as hilos:
         with pytest.raises(TimeoutError):
@@ -215,7 +215,7 @@ async def test_outer_timeout_around_a_batch_ends_it_and_the_session_goes_on() ->
         await assert_goes_on(hilos, server)
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_outer_timeout_of_asyncio_around_a_lookup_ends_it_and_the_session_goes_on() -> None:
     async with RawServer(then=hang) as server, session(server.url) as hilos:
         with pytest.raises(TimeoutError):
@@ -224,7 +224,7 @@ async def test_outer_timeout_of_asyncio_around_a_lookup_ends_it_and_the_session_
         await assert_goes_on(hilos, server)
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_outer_timeout_while_paused_ends_the_batch() -> None:
     async with RawServer(then=THROTTLED) as server, session(server.url) as hilos:
         with anyio.move_on_after(0.2) as scope:
@@ -233,7 +233,7 @@ async def test_outer_timeout_while_paused_ends_the_batch() -> None:
         assert is_idle(hilos)
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_a_batchs_own_timeout_returns_what_there_is_and_the_session_goes_on() -> None:
     async with RawServer([good] * 3, then=hang) as server, session(server.url) as hilos:
         batch = await hilos.gather_executions(MANY, max_concurrency=5, timeout=0.2)
@@ -282,7 +282,7 @@ async def test_session_closed_while_paused_the_rest_are_session_closed_errors() 
         assert is_idle(hilos)
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_session_closed_while_backing_off_the_rest_are_session_closed_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -324,7 +324,7 @@ async def test_session_closed_while_the_name_is_looked_up_the_rest_are_session_c
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
 @pytest.mark.parametrize("attempts", [1, 4])
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_session_closed_while_connecting_the_rest_are_session_closed_errors(
     attempts: int,
 ) -> None:

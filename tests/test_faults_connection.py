@@ -49,7 +49,7 @@ from tests.raw_server import (
     until,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 WHOLE = reply(200, document(BAD))
 HEADERS = WHOLE.index(b"\r\n\r\n") + 4

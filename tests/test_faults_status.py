@@ -57,7 +57,7 @@ from tests.raw_server import (
     when,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 
 @pytest.fixture(autouse=True)

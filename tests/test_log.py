@@ -340,7 +340,7 @@ EVERYTHING = [
 ]
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_no_record_holds_the_key_an_address_or_a_phone_number(heard: Heard) -> None:
     async with (
         FakeHilos(KEY, faults=EVERYTHING) as fake,

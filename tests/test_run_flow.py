@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
     from tests.raw_server import ConnectionFault
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 FLOW = UUID("c0ffee00-0000-4000-8000-000000000001")
 CONTACTS = [NewContact(phone="+5215512345678", first_name="María", meta={"plan": "oro"})]

@@ -33,7 +33,7 @@ from hilos_async.testing import FakeHilos, FakeLimit, Fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 QUICK = RetryPolicy(max_backoff=0.001)

@@ -22,7 +22,7 @@ from hilos_async import (
 from hilos_async._many import lookups as lookup_module
 from hilos_async.testing import FakeHilos, Fault
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 

@@ -25,7 +25,7 @@ from hilos_async.testing import FakeHilos
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 
 def uuids(count: int) -> list[UUID]:

@@ -384,7 +384,7 @@ async def test_a_batch_that_the_key_ends_is_an_error_and_says_what_it_had(
     }
 
 
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_time_spent_waiting_counts_even_if_it_was_in_vain(
     told: Told, fake: FakeHilos
 ) -> None:
@@ -475,7 +475,7 @@ TROUBLES = [
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda fault: repr(fault)[:60])
-@pytest.mark.usefixtures("unstalled")
+@pytest.mark.usefixtures("quick_time")
 async def test_no_span_and_no_metric_holds_the_key_an_address_or_a_phone_number(
     trouble: Fault, told: Told, fake: FakeHilos
 ) -> None:

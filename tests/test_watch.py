@@ -30,7 +30,7 @@ from hilos_async.testing import FakeHilos, Fault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unstalled")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick_time")]
 
 ENDED = ("COMPLETED", "CANCELED")
 

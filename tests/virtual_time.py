@@ -2,7 +2,7 @@
 
 A loop whose time jumps to the next timer instead of waiting for it: seconds cost nothing. For code
 that only sleeps and computes; a socket needs real time. For that there is a clock that goes on as the
-real one does, but for the moments in which the machine stalls.
+real one does, but for the moments in which the machine stalls or nothing happens.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
+
+_MOMENT = 0.002  # seconds; on loopback, what was sent has arrived
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -48,15 +53,17 @@ def run(main: Callable[[Callable[[], float]], Coroutine[object, object, T]]) -> 
         return runner.run(main(loop.time))
 
 
-class UnstalledClock:
-    """Seconds since some moment, without those in which the process stood still.
+class QuickClock:
+    """Seconds since some moment, on a loop with real sockets for which nobody has to wait.
 
-    Two readings lie 25 ms apart at most. Somebody has to read it more often than that, or it is slow.
+    Where nothing happens for a moment, neither on a socket nor in a thread of the loop's, time jumps to
+    the next timer. While the process stands still no time goes by: two readings lie 25 ms apart at most.
     """
 
     def __init__(self) -> None:
         self._real = time.monotonic
         self._read = self._now = self._real()
+        self._in_threads = 0
 
     def __call__(self) -> float:
         read = self._real()
@@ -64,19 +71,32 @@ class UnstalledClock:
         self._read = read
         return self._now
 
+    @contextmanager
+    def ruling(self, loop: asyncio.SelectorEventLoop) -> Generator[None]:
+        """Let the loop wait by this clock."""
+        selector: selectors.BaseSelector = loop._selector  # type: ignore[attr-defined]  # private
+        really_select, really_run = selector.select, loop.run_in_executor
 
-def keep_reading(clock: UnstalledClock) -> Callable[[], None]:
-    """Read it on the running loop from now on; gives what ends that."""
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle
+        def select(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            self()
+            if timeout is None or timeout <= _MOMENT:
+                return really_select(timeout)
+            ready = really_select(_MOMENT)
+            self()
+            if not (ready or self._in_threads):
+                self._now += timeout - _MOMENT
+            return ready
 
-    def read() -> None:
-        nonlocal timer
-        clock()
-        timer = loop.call_later(0.005, read)
+        def run_in_executor(*args: Any) -> asyncio.Future[Any]:
+            future = really_run(*args)
+            self._in_threads += 1
+            future.add_done_callback(self._left_thread)
+            return future
 
-    def stop() -> None:
-        timer.cancel()  # the one that is set by then
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(selector, "select", select)
+            patch.setattr(loop, "run_in_executor", run_in_executor)
+            yield
 
-    read()
-    return stop
+    def _left_thread(self, _future: asyncio.Future[Any]) -> None:
+        self._in_threads -= 1
