@@ -47,6 +47,7 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "check", silent=True)
     versionless = ["docs", "benchmarks", "site", "reference_tables", "pages", "list_models"]
     versionless += ["pacing", "pacing_simulation", "learning", "reckoning", "state_file", "gate"]
+    versionless += ["machine_pacer", "fake_lists"]
     session.run(
         "pytest",
         "--ignore=tests/limiters",
