@@ -347,6 +347,31 @@ def test_the_grid_starts_anew_at_the_probes_reply() -> None:
     assert talk.leave() >= probe + 0.06 + 0.02
 
 
+def test_what_is_refused_right_after_the_first_burst_is_no_upper_bound() -> None:
+    talk = Talk()
+    talk.spend(50, seconds=0.5)
+    talk.refuse(retry_after=None)
+    first = talk.learned()
+    talk.accept(2)
+    talk.refuse(retry_after=None)
+    lowered = talk.learned()
+    assert lowered.rate < first.rate
+    _, tried = talk.changes()
+    assert tried.rate == pytest.approx(2 * lowered.rate)
+
+
+def test_where_nearly_all_got_through_the_first_refusal_is_an_upper_bound() -> None:
+    talk = Talk()
+    talk.spend(50, seconds=0.5)
+    talk.refuse(retry_after=None)
+    first = talk.learned()
+    talk.accept(40)
+    talk.refuse(retry_after=None)
+    lowered = talk.learned()
+    _, tried = talk.changes()
+    assert lowered.rate < tried.rate < first.rate
+
+
 def test_a_limit_that_has_dropped_is_taken_from_what_was_accepted() -> None:
     talk = holding(100)
     talk.hold(5.0)

@@ -38,14 +38,14 @@ _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is
 _TELLING: Final = 10  # accepted requests that tell a rate
 _SAME: Final = 0.03  # shares by which two figures differ at most that are the same,
 _ANOTHER: Final = 0.1  # and at least that are not
-_NEARLY: Final = 0.7  # shares
+_NEARLY: Final = 0.7  # share of what is kept
 _FEW: Final = 0.25  # share of what is kept
 _RARE: Final = 0.01  # share of what is sent that refusals may cost
 _AGAIN: Final = 20.0  # windows
 _DEMAND: Final = 0.95  # share of what is kept that must have been used
 _LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
-_AFTERMATH: Final = 0.75  # windows in which a refusal may still be the first burst's
+_AFTERMATH: Final = 1.1  # windows in which a refusal may still be the first burst's
 
 
 def conclude(s: State, at: float, accepted: float | None) -> None:
@@ -102,7 +102,7 @@ def _take(s: State, at: float, requests: float, per: float, cost: float) -> None
 
 def _begin_anew(s: State, at: float) -> None:
     s.low = s.high = s.before = s.mean = s.seen = 0.0
-    s.met = at
+    s.met, s.early = at, False
 
 
 def _learn_window(s: State, refusal: Refusal, per: float, at: float) -> None:
@@ -151,7 +151,7 @@ def _relearn(s: State, refusal: Refusal) -> None:
         _give_up_try(s, kept, tried)
         return
     mean, is_flow = _mean(s, refusal)
-    is_early = _is_early(s, refusal, mean)
+    s.early = _is_early(s, refusal, mean)
     if is_flow:
         s.low, s.high, s.sure = mean, 0.0, True
         _keep(s, _likely(s, 0.99 * mean, 1.01 * mean), s.per)
@@ -160,7 +160,7 @@ def _relearn(s: State, refusal: Refusal) -> None:
         if requests < s.per / slots.interval(s):  # not only what the padding left of it
             s.pad = 0
         s.low, s.high = 0.0, 0.0
-        s.sure = not is_early or refusal.retry_after is not None
+        s.sure = not s.early or refusal.retry_after is not None
         _keep(s, requests, s.per)
     elif s.sure:
         # Where it flows the rate is all there is to lower: its paddings and its tries would race.
@@ -172,17 +172,17 @@ def _relearn(s: State, refusal: Refusal) -> None:
     else:
         s.high = kept
         _narrow(s)
-        if is_early:
-            s.high = 0.0
+        if s.early:
+            s.high = 0.0  # no upper bound: twice as much is tried soon
 
 
 def _is_early(s: State, refusal: Refusal, mean: float) -> bool:
-    """Whether it may be due to the first burst, which the server still counts, and not to the rate.
+    """Whether the refusal may be due to the first burst, which the server still counts.
 
-    A bucket that the burst has emptied lets through nearly what is kept, or it was no burst.
+    If nearly as much as was asked for got through before it, it is due to the rate.
     """
-    is_soon = refusal.received - s.met < _AFTERMATH * s.per
-    return is_soon and not _NEARLY * s.requests <= mean <= s.requests
+    is_the_rate = refusal.since >= _TELLING and _NEARLY * s.requests <= mean <= s.requests
+    return refusal.received - s.met < _AFTERMATH * s.per and (s.early or not is_the_rate)
 
 
 def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:

@@ -36,7 +36,7 @@ end
 
 local function begin_anew(at)
   s.low, s.high, s.before, s.mean, s.seen = 0, 0, 0, 0, 0
-  s.met = at
+  s.met, s.early = at, false
 end
 
 local function take(at, requests, per, cost)
@@ -135,8 +135,8 @@ local function relearn(refusal)
     return give_up_try(kept, tried)
   end
   local mean, is_flow = mean_of(refusal)
-  local is_early = refusal.received - s.met < AFTERMATH * s.per
-    and not (NEARLY * kept <= mean and mean <= kept)
+  local is_the_rate = refusal.since >= TELLING and NEARLY * kept <= mean and mean <= kept
+  s.early = refusal.received - s.met < AFTERMATH * s.per and (s.early or not is_the_rate)
   if is_flow then
     s.low, s.high, s.sure = mean, 0, true
     keep(likely(0.99 * mean, 1.01 * mean), s.per)
@@ -144,7 +144,7 @@ local function relearn(refusal)
     local requests = let_through(counted)
     if requests < s.per / interval() then s.pad = 0 end
     s.low, s.high = 0, 0
-    s.sure = not is_early or refusal.retry_after ~= nil
+    s.sure = not s.early or refusal.retry_after ~= nil
     keep(requests, s.per)
   elseif s.sure then
     if not is_rare(refusal) and (s.flows or not widen(refusal.received)) then give_way(refusal) end
@@ -154,7 +154,7 @@ local function relearn(refusal)
   else
     s.high = kept
     narrow()
-    if is_early then s.high = 0 end
+    if s.early then s.high = 0 end
   end
 end
 
