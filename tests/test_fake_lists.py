@@ -319,3 +319,17 @@ async def test_a_run_goes_its_way_from_when_it_was_ordered() -> None:
         ended = fake.document(made["id"])
         assert ended["status"] in ("COMPLETED", "CANCELED")
         assert ended["num_contacts"] == 3
+
+
+async def test_a_removed_contact_is_in_no_list_whatever_was_listed_before() -> None:
+    async with FakeHilos() as known:
+        execution = (await ask(known, "flow-execution")).json["results"][0]["id"]
+        rows = await ask(known, "flow-execution-contact", flow_execution=execution)
+        count, gone = rows.json["count"], rows.json["results"][1]["id"]
+    async with FakeHilos() as fake:  # its ids are the same
+        fake.remove(gone)
+        fake.remove(str(UUID(int=7)))  # a contact of which no list knows
+        for _ in range(2):
+            got = (await ask(fake, "flow-execution-contact", flow_execution=execution)).json
+            assert got["count"] == count - 1
+            assert gone not in {row["id"] for row in got["results"]}

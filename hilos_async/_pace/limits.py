@@ -31,7 +31,7 @@ _LONGEST_TRY: Final = 40.0  # a limit that rose is found within a minute
 _TRY_COST: Final = 0.04  # share of the time that the pauses of failed tries may cost
 _LONGEST_COSTLY_TRY: Final = 3_600.0
 _LARGEST_STEP: Final = 0.5
-_RISEN: Final = 0.08  # the step after two that nobody refused
+_RISEN: Final = 0.08  # share; the third step in a row
 _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
 _SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
@@ -45,7 +45,7 @@ _AGAIN: Final = 20.0  # windows
 _DEMAND: Final = 0.95  # share of what is kept that must have been used
 _LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
-_AFTERMATH: Final = 1.1  # windows in which a refusal may still be the first burst's
+_AFTERMATH: Final = 1.1  # windows after an estimate in which a refusal may be the first burst's
 
 
 def conclude(s: State, at: float, accepted: float | None) -> None:
@@ -163,7 +163,7 @@ def _relearn(s: State, refusal: Refusal) -> None:
         s.sure = not s.early or refusal.retry_after is not None
         _keep(s, requests, s.per)
     elif s.sure:
-        # Where it flows the rate is all there is to lower: its paddings and its tries would race.
+        # Before a bucket only the rate is lowered: a padding would leave room for a try to succeed.
         if not is_rare(s, refusal) and (s.flows or not slots.widen(s, refusal.received)):
             _give_way(s, refusal)
     elif kept <= 1.02 * s.low:  # what had been accepted for a time was a burst
@@ -173,16 +173,18 @@ def _relearn(s: State, refusal: Refusal) -> None:
         s.high = kept
         _narrow(s)
         if s.early:
-            s.high = 0.0  # no upper bound: twice as much is tried soon
+            s.high = 0.0  # no upper bound: this rate is doubled soon
 
 
 def _is_early(s: State, refusal: Refusal, mean: float) -> bool:
-    """Whether the refusal may be due to the first burst, which the server still counts.
+    """Whether the refusal may be due to the first burst, which the server may still count.
 
-    If nearly as much as was asked for got through before it, it is due to the rate.
+    For about one more window a refusal says nothing of the rate, unless at least ten got through, at 70
+    to 100 % of what is kept. After one such refusal this holds for all until that time is over.
     """
     is_the_rate = refusal.since >= _TELLING and _NEARLY * s.requests <= mean <= s.requests
-    return refusal.received - s.met < _AFTERMATH * s.per and (s.early or not is_the_rate)
+    is_soon = s.met > 0 and refusal.received - s.met < _AFTERMATH * s.per
+    return is_soon and (s.early or not is_the_rate)
 
 
 def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:
@@ -290,9 +292,10 @@ def step(s: State, now: float) -> None:
         else:
             _keep(s, s.requests * _CLIMB, s.per)
     elif kept_for >= (1.5 * max(1.0, s.per) if s.before else s.patience):
-        if s.before:  # nobody refused the last one: the limit has risen
+        # Two small steps may succeed by chance. Only the third shows that the limit has risen.
+        if s.before:
             s.more = min(_LARGEST_STEP, s.more * 2)
-            if s.more >= _RISEN:  # else it was a little more than what is known, and no news
+            if s.more >= _RISEN:
                 s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
         s.before = s.low = s.requests
         s.stepped = now
@@ -311,6 +314,7 @@ def hear(s: State, quota: Quota, *, refused: bool) -> bool:
         if (quota.requests, quota.per) != (s.announced, s.announced_per):
             s.announced, s.announced_per = float(quota.requests), quota.per
             s.sure, s.flows, s.before = True, False, 0.0
+            s.met, s.early = 0.0, False
             _keep(s, s.announced, s.announced_per)
     elif quota.requests:
         s.named = float(quota.requests)

@@ -81,8 +81,8 @@ class State(msgspec.Struct):
     sure: bool = False  # the bounds have met
     low: float = 0.0  # requests per window that were accepted over a time without a refusal
     high: float = 0.0  # and those that were not; 0: unknown
-    met: float = 0.0  # when the first estimate was made
-    early: bool = False  # the last refusal was put down to the first burst
+    met: float = 0.0  # when an estimate was made that owes nothing to the one before
+    early: bool = False  # the last refusal was taken for one of the first burst
     mean: float = 0.0  # accepted in a window's time between the last two refusals; 0: too few
     mean_at: float = 0.0  # what was kept then
     seen: float = 0.0  # accepted in the window before the last refusal, where that was doubted

@@ -34,8 +34,8 @@ def explained(s: State, refusal: Refusal) -> float | None:
     likely += [s.per] if s.requests else []
     for per in (*likely, *_WINDOWS):
         counted = count(s, per, refusal.sent, refusal.received)
-        # A fixed window began with the first request after the last pause, or later. What is older
-        # counts only where the window is known: a minute ago there always was some request.
+        # A fixed window began with the first request after the last pause, or later. Older ones
+        # count only for a likely window: else any Retry-After below a minute would fit a minute.
         since_pause = max(counted.oldest, s.first)
         begins = (counted.oldest, since_pause) if per in likely else (since_pause,)
         for begin in begins:

@@ -86,9 +86,10 @@ class Account:
         """Let an execution or a contact be gone, from the lists too."""
         self._pins.pop(id, None)
         self._removed.add(id)
-        execution, number = self._people.find(id)
-        if number in (numbers := self._numbers.get(execution, ())):
-            self._numbers[execution] = [n for n in numbers if n != number]
+        for execution, numbers in self._numbers.items():
+            number = self._people.number(execution, id)
+            if number is not None:
+                self._numbers[execution] = [n for n in numbers if n != number]
 
     def run(self, flow: UUID, contacts: Sequence[Mapping[str, object]], elapsed: float) -> UUID:
         """Make an execution of a flow for these contacts, and give its id."""
@@ -190,8 +191,7 @@ class Account:
         numbers = self._numbers.get(execution)
         if numbers is None:
             numbers = range(cast(int, document["num_contacts"]))
-            found = [self._people.find(id) for id in self._removed]
-            removed = {number for of, number in found if of == execution}
+            removed = {self._people.number(execution, id) for id in self._removed} - {None}
             if removed:
                 numbers = [number for number in numbers if number not in removed]
             self._numbers[execution] = numbers

@@ -191,7 +191,7 @@ class FakeLimiter:
         return max(wait, _LEAST_WAIT) if wait else 0.0
 
     def _counted(self, now: float) -> tuple[int, int, float]:
-        """Requests in the window before this one and in this one; the share of it that is over."""
+        """Requests in the window before, those in this one, and the share of this one that is over."""
         per = self._limit.per
         before = sum(at // per < now // per for at in self._log)
         return before, len(self._log) - before, now % per / per

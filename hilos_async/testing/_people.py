@@ -38,6 +38,11 @@ class People:
         self._executions[digest[:_KEY_BYTES]] = execution
         return UUID(bytes=digest[:10] + number.to_bytes(_KEY_BYTES, "big"), version=4)
 
+    def number(self, execution: UUID, id: UUID) -> int | None:
+        """Give the number of a contact in that execution; None if it is no contact of it."""
+        number = int.from_bytes(id.bytes[10:], "big")
+        return number if self.id(execution, number) == id else None
+
     def find(self, id: UUID) -> tuple[UUID, int]:
         """Say of which execution an id is a contact, and its number.
 

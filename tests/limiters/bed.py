@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -166,8 +165,10 @@ async def fetch(
         )
         took = time.monotonic() - began
     # What is kept just now may be a try that is about to be refused.
-    half = sorted(kept[len(kept) // 2 :], key=lambda limit: limit.rate if limit else math.inf)
-    return Run(len(batch.executions), len(batch.errors), took, half[len(half) // 2])
+    half = [limit for limit in kept[len(kept) // 2 :] if limit is not None]
+    half.sort(key=lambda limit: limit.rate)
+    learned = half[len(half) // 2] if half else None
+    return Run(len(batch.executions), len(batch.errors), took, learned)
 
 
 def ids(count: int) -> Iterator[str]:

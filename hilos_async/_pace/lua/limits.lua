@@ -136,7 +136,8 @@ local function relearn(refusal)
   end
   local mean, is_flow = mean_of(refusal)
   local is_the_rate = refusal.since >= TELLING and NEARLY * kept <= mean and mean <= kept
-  s.early = refusal.received - s.met < AFTERMATH * s.per and (s.early or not is_the_rate)
+  local is_soon = s.met > 0 and refusal.received - s.met < AFTERMATH * s.per
+  s.early = is_soon and (s.early or not is_the_rate)
   if is_flow then
     s.low, s.high, s.sure = mean, 0, true
     keep(likely(0.99 * mean, 1.01 * mean), s.per)
@@ -208,6 +209,7 @@ local function hear(quota, refused)
     if requests ~= s.announced or quota.per ~= s.announced_per then
       s.announced, s.announced_per = requests, quota.per
       s.sure, s.flows, s.before = true, false, 0
+      s.met, s.early = 0, false
       keep(requests, quota.per)
     end
   elseif requests > 0 then
