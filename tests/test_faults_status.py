@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -544,8 +545,10 @@ async def test_401_mid_batch_reaches_those_that_back_off(monkeypatch: pytest.Mon
         task = asyncio.create_task(hilos.gather_executions([ONE, BAD]))
         await until(lambda: hilos.stats.in_flight == hilos.stats.waiting == 1)
         failed.set()
+        began = time.monotonic()
         with pytest.raises(AuthenticationError) as caught:
             await task
+        assert time.monotonic() - began < 0.4, "it waited for the back-off"
         assert caught.value.execution_id == BAD
         assert sorted(server.asked) == [ONE, BAD]
         assert is_idle(hilos)

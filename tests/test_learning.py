@@ -360,6 +360,16 @@ def test_what_is_refused_right_after_the_first_burst_is_no_upper_bound() -> None
     assert tried.rate == pytest.approx(2 * lowered.rate)
 
 
+def test_an_announced_limit_is_not_doubted_on_a_clock_that_has_just_begun() -> None:
+    talk = Talk()
+    talk.now = 5.0
+    talk.accept(quota=Quota(requests=1_000, per=3_600.0))
+    talk.spend(400, seconds=100.0)
+    talk.refuse(retry_after=None)
+    kept = talk.learned()
+    assert talk.hold(6 * 3_600).rate < 1.5 * kept.rate
+
+
 def test_where_nearly_all_got_through_the_first_refusal_is_an_upper_bound() -> None:
     talk = Talk()
     talk.spend(50, seconds=0.5)
