@@ -27,7 +27,7 @@ def _no_environment(
     names = ("HILOS_API_KEY", "HILOS_API_TOKEN", "HILOS_ACCOUNT", "HILOS_BASE_URL", "HILOS_LOG")
     for name in names:
         monkeypatch.delenv(name, raising=False)
-    # Only what the tests of the command start is measured: a page's example alone takes half as long.
+    # Coverage measures only the processes that the command's tests start: it makes the others slower.
     if not request.path.name.startswith("test_cli"):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     # No pace of this machine, and none that the test before it left.

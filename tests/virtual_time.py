@@ -2,7 +2,7 @@
 
 A loop whose time jumps to the next timer instead of waiting for it: seconds cost nothing. For code
 that only sleeps and computes; a socket needs real time. For that there is a clock that goes on as the
-real one does, but for the moments in which the machine stalls or nothing happens.
+real one does. It hardly counts the moments in which the machine stalls, and jumps where nothing happens.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def run(main: Callable[[Callable[[], float]], Coroutine[object, object, T]]) -> 
 
 
 class QuickClock:
-    """Seconds since some moment, on a loop with real sockets for which nobody has to wait.
+    """Seconds since some moment. A loop with real sockets that it rules does not wait for its timers.
 
     Where nothing happens for a moment, neither on a socket nor in a thread of the loop's, time jumps to
-    the next timer. While the process stands still no time goes by: two readings lie 25 ms apart at most.
+    the next timer. While the process stands still, 25 ms go by at most.
     """
 
     def __init__(self) -> None:

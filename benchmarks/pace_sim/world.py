@@ -52,7 +52,9 @@ class Scene:
     # taken, and takes work that is drawn; so requests overtake each other. 0: at once and in order.
     threads: int = 0
     work: float = 0.0  # seconds at most, half of it at least
-    begins: float = 0.0  # seconds after the clock's window has begun in which a limiter counts
+    begins: float = (
+        0.0  # seconds of the limiter's first window that are over when the clients begin
+    )
 
     @property
     def best(self) -> float | None:
