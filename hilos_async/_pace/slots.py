@@ -1,9 +1,9 @@
 """When the next request may leave: evenly spaced slots, a bound for each window, and the pause.
 
 Pure functions over a ``State``. The grid is GCRA with a burst of 1; a late request keeps the grid, so
-lateness costs no goodput. Not before a learned bucket: it may refuse what comes a little too soon after a
-late one, so there the next slot counts from the departure. Before a request leaves, the n-th newest before it must have arrived a whole
-window ago, as far as anybody can know, whatever the network does to the spacing.
+lateness costs no goodput. Not so before a learned bucket: it may refuse what comes a little too soon, so
+there the next slot counts from the departure. Before a request leaves, the n-th newest before it must
+have arrived a whole window ago, as far as anybody can know, whatever the network does to the spacing.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ class FakeLimit:
     `kind`: "sliding-log" counts what was accepted in the last `per` seconds (as Django REST
     Framework does), "fixed-window" what was accepted since the clock last passed a multiple of
     `per`, "sliding-counter" adds to that a part of the window before: the share of it that lies within
-    the last `per` seconds (as Cloudflare and flask-limiter can do), "bucket" lets `requests` pass at once and
-    refills evenly, "leaky" lets one pass every `per / requests` seconds and refuses what comes sooner
-    (as nginx does).
+    the last `per` seconds (as Cloudflare and flask-limiter can do), "bucket" lets `requests` pass at
+    once and refills evenly, "leaky" lets one pass every `per / requests` seconds and refuses what comes
+    sooner (as nginx does).
 
     `retry_after`: "exact" tells the seconds until a request would pass, rounded up to whole ones;
     a number is told as it is, true or not; "none" tells nothing.
