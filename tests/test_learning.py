@@ -347,17 +347,28 @@ def test_the_grid_starts_anew_at_the_probes_reply() -> None:
     assert talk.leave() >= probe + 0.06 + 0.02
 
 
-def test_what_is_refused_right_after_the_first_burst_is_no_upper_bound() -> None:
+def after_a_burst(accepted: int) -> tuple[float, float, float]:
+    """The rate of the first estimate, then the one after so many and a refusal, then what is tried."""
     talk = Talk()
     talk.spend(50, seconds=0.5)
     talk.refuse(retry_after=None)
     first = talk.learned()
-    talk.accept(2)
+    talk.accept(accepted)
     talk.refuse(retry_after=None)
     lowered = talk.learned()
-    assert lowered.rate < first.rate
     _, tried = talk.changes()
-    assert tried.rate == pytest.approx(2 * lowered.rate)
+    return first.rate, lowered.rate, tried.rate
+
+
+def test_what_is_refused_right_after_the_first_burst_is_no_upper_bound() -> None:
+    first, lowered, tried = after_a_burst(accepted=2)
+    assert lowered < first
+    assert tried == pytest.approx(2 * lowered)
+
+
+def test_where_nearly_all_got_through_the_first_refusal_is_an_upper_bound() -> None:
+    first, lowered, tried = after_a_burst(accepted=40)
+    assert lowered < tried < first
 
 
 def test_an_announced_limit_is_not_doubted_on_a_clock_that_has_just_begun() -> None:
@@ -368,18 +379,6 @@ def test_an_announced_limit_is_not_doubted_on_a_clock_that_has_just_begun() -> N
     talk.refuse(retry_after=None)
     kept = talk.learned()
     assert talk.hold(6 * 3_600).rate < 1.5 * kept.rate
-
-
-def test_where_nearly_all_got_through_the_first_refusal_is_an_upper_bound() -> None:
-    talk = Talk()
-    talk.spend(50, seconds=0.5)
-    talk.refuse(retry_after=None)
-    first = talk.learned()
-    talk.accept(40)
-    talk.refuse(retry_after=None)
-    lowered = talk.learned()
-    _, tried = talk.changes()
-    assert lowered.rate < tried.rate < first.rate
 
 
 def test_a_limit_that_has_dropped_is_taken_from_what_was_accepted() -> None:

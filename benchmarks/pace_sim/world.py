@@ -52,9 +52,7 @@ class Scene:
     # taken, and takes work that is drawn; so requests overtake each other. 0: at once and in order.
     threads: int = 0
     work: float = 0.0  # seconds at most, half of it at least
-    begins: float = (
-        0.0  # seconds of the limiter's first window that are over when the clients begin
-    )
+    begins: float = 0.0  # seconds of the limiter's first window that are over by then
 
     @property
     def best(self) -> float | None:

@@ -292,9 +292,9 @@ def step(s: State, now: float) -> None:
         else:
             _keep(s, s.requests * _CLIMB, s.per)
     elif kept_for >= (1.5 * max(1.0, s.per) if s.before else s.patience):
-        # Two small steps may succeed by chance. Only the third shows that the limit has risen.
         if s.before:
             s.more = min(_LARGEST_STEP, s.more * 2)
+            # Two small steps may succeed by chance. Only the third shows that the limit has risen.
             if s.more >= _RISEN:
                 s.patience = _CHEAP_TRY if s.flows else max(_FIRST_TRY, s.per)
         s.before = s.low = s.requests
