@@ -46,7 +46,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_two_thousand_campaigns_through_all_states_under_a_pace() -> None:
-    """All is seen, nothing is asked after its end, and no second of the minute has a wave of requests."""
+    """All is seen, nothing is asked after its end, and no second has a wave of requests."""
     seen: dict[UUID | str, list[str]] = {}
     ends: Counter[UUID | str] = Counter()
     async with FakeHilos(lifetime=60.0) as fake:

@@ -65,6 +65,12 @@ CASES: list[Case] = [
         refusals=5,
     ),
     Paced(
+        name="unknown 600/min fixed window of the clock, met in its middle: 2,000 lookups",
+        scene=Scene(lookups=2_000, limit=FakeLimit(600, per=60, kind="fixed-window"), begins=50.0),
+        goodput=97,
+        refusals=5,
+    ),
+    Paced(
         name="50 → 20/s after 200 s: 20,000 lookups",
         scene=Scene(lookups=20_000, limit=_FIFTY, later=FakeLimit(20, retry_after=1), later_at=200),
         goodput=92,

@@ -19,6 +19,7 @@ from hilos_async._pace.state import Refusal, count
 if TYPE_CHECKING:
     from hilos_async._pace.pacer import Quota
     from hilos_async._pace.state import Count, State
+    from hilos_async._pace.windows import Window
 
 _ROUND: Final = (1_000, 500, 100, 50, 25, 20, 10, 5)
 _SMALL: Final = (5, 2, 1, 3, 4, 6, 8, 7, 9)  # the likelier first
@@ -35,6 +36,8 @@ _RISEN: Final = 0.08  # share; the third step in a row
 _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
 _SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
+_LONG_WAIT: Final = 6.0  # seconds; a shorter one is hardly the rest of a minute,
+_MANY: Final = 100  # and after fewer requests a refusal costs no more than they do
 _TELLING: Final = 10  # accepted requests that tell a rate
 _SAME: Final = 0.03  # shares by which two figures differ at most that are the same,
 _ANOTHER: Final = 0.1  # and at least that are not
@@ -45,6 +48,7 @@ _AGAIN: Final = 20.0  # windows
 _DEMAND: Final = 0.95  # share of what is kept that must have been used
 _LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
+_A_MOMENT: Final = 1e-3  # seconds; a pause is longer
 _AFTERMATH: Final = 1.1  # windows after an estimate in which a refusal may be the first burst's
 
 
@@ -64,13 +68,15 @@ def conclude(s: State, at: float, accepted: float | None) -> None:
     twice = windows.twice(s, refusal, accepted)
     if twice is not None and twice.is_window:
         _take(s, at, twice.number, twice.per, cost=0.0)
-    elif twice is not None:
+    elif twice is not None and s.requests:
         _keep(s, _SLOWER * s.requests, s.per)
-    elif window is not None and (s.requests == 0 or window != s.per):
+    elif window is not None and (s.requests == 0 or window.per != s.per):
         _learn_window(s, refusal, window, at)
     elif s.requests == 0:
         assert accepted is not None
         _learn_first(s, refusal, accepted, at)
+        if twice is not None:  # at another rate it will tell whether it counts in windows
+            _keep(s, _SLOWER * s.requests, s.per)
     else:
         _relearn(s, refusal)
     # What was under way at the refusal, and got through, counts to the next time.
@@ -105,11 +111,12 @@ def _begin_anew(s: State, at: float) -> None:
     s.met, s.early = at, False
 
 
-def _learn_window(s: State, refusal: Refusal, per: float, at: float) -> None:
+def _learn_window(s: State, refusal: Refusal, window: Window, at: float) -> None:
     """Take what the window had let through for the limit."""
-    requests = _let_through(s, count(s, per, refusal.sent, refusal.received))
+    open_for = min(window.per, refusal.received - window.begin + _A_MOMENT)
+    requests = _let_through(s, count(s, open_for, refusal.sent, refusal.received))
     cost = refusal.retry_after or 0.0
-    _take(s, at, requests, per, cost)
+    _take(s, at, requests, window.per, cost)
     # A few may be all that got through so soon; a round number hardly is.
     is_likely = (requests >= _LIKELY_FROM and _is_round(requests)) or requests == s.named
     s.sure = cost > _CHEAP or is_likely
@@ -123,6 +130,11 @@ def _let_through(s: State, counted: Count) -> float:
 
 def _learn_first(s: State, refusal: Refusal, accepted: float, at: float) -> None:
     """The first estimate where no Retry-After explains itself."""
+    is_open = refusal.since >= _MANY and (refusal.retry_after or 0.0) >= _LONG_WAIT
+    if s.emptied == 0 and is_open:
+        # Maybe a window that was met in its middle: ramp again, the next refusal tells more.
+        s.ramped = s.ramped_before = 0
+        return
     window = windows.first(s, refusal, accepted)
     if window is not None:
         _learn_window(s, refusal, window, at)

@@ -82,9 +82,13 @@ def _at_once(s: State, now: float) -> int:
     share = int(_RISKED_SHARE * lately)
     if share <= _RISK:
         return _RISK
-    if s.accepted > _LIKELY[-1]:
+    since = s.accepted - s.stepped_at  # the last refusal
+    if since > _LIKELY[-1]:
         return share
-    ahead = _LIKELY[bisect_left(_LIKELY, s.accepted)] - s.accepted + _NEAR
+    likely = _LIKELY[bisect_left(_LIKELY, since)]
+    if since <= s.passed.number < likely:  # as many as got through until then
+        likely = int(s.passed.number)
+    ahead = likely - since + _NEAR
     return ahead if ahead < share else share
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _WINDOWS: Final = (1.0, 60.0, 3_600.0, 86_400.0)  # those of Django REST Framework's throttles
 _USUAL: Final = tuple(sorted((*_WINDOWS, 2.0, 5.0, 10.0, 300.0, 600.0, 900.0, 1_800.0)))
 _EXPLAINS: Final = 1.5  # seconds that a window's Retry-After may be off: rounding, and the way
+_LATER: Final = 0.02  # share by which a pause is too long at most
 _TELLING_NUMBER: Final = 10  # of fewer, the same number twice says nothing
 _SAME_NUMBER: Final = 0.02  # share by which two numbers differ at most that are the same
 _ANOTHER_RATE: Final = 0.1  # share by which two rates differ at least that are not
@@ -26,7 +27,14 @@ _ROUNDED: Final = 1.0  # seconds that a Retry-After is too long at most, as it i
 _LONGER: Final = 0.5  # share of the window that is kept: it explains no pause that is longer
 
 
-def explained(s: State, refusal: Refusal) -> float | None:
+class Window(NamedTuple):
+    """A window in which a refusal fell."""
+
+    per: float
+    begin: float  # when the first request that it counts was sent
+
+
+def explained(s: State, refusal: Refusal) -> Window | None:
     """The window that explains the Retry-After; ``None``: there is none, or none does."""
     if refusal.retry_after is None:
         return None
@@ -39,19 +47,24 @@ def explained(s: State, refusal: Refusal) -> float | None:
         since_pause = max(counted.oldest, s.first)
         begins = (counted.oldest, since_pause) if per in likely else (since_pause,)
         for begin in begins:
-            wait = begin + per - refusal.sent
-            if counted.most and abs(wait + 0.5 - refusal.retry_after) < _EXPLAINS:
-                return per
+            more = refusal.retry_after - (begin + per - refusal.sent + 0.5)
+            # A pause is drawn up to 2 % longer: by so much earlier its window may have begun.
+            less = _EXPLAINS + (_LATER * per if begin == s.first else 0.0)
+            if counted.most and -less < more < _EXPLAINS:
+                return Window(per, begin)
     return None
 
 
-def first(s: State, refusal: Refusal, accepted: float) -> float | None:
+def first(s: State, refusal: Refusal, accepted: float) -> Window | None:
     """The likeliest window, where no Retry-After explains itself; ``None``: it counts in none.
 
     ``accepted``: when the first request after the pause was sent that got through.
     """
-    if s.announced_per:
-        return s.announced_per
+    per = s.announced_per or _likeliest(s, refusal, accepted)
+    return Window(per, refusal.received - per) if per else None
+
+
+def _likeliest(s: State, refusal: Refusal, accepted: float) -> float | None:
     if refusal.retry_after is not None:
         return _WINDOWS[0]
     begin = slots.begun(s, refusal)
@@ -91,7 +104,7 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     apart = max(1.0, _SAME_NUMBER * number)
     is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= apart
     per = _usual(least, most)
-    if s.before or not s.requests or not is_same or per is None:
+    if s.before or not is_same or per is None:
         return None
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
     silent = max(refusal.last - refusal.received, (refusal.retry_after or 0.0) - _ROUNDED)
@@ -115,7 +128,8 @@ def _bounds(
         most = refusal.received + refusal.retry_after - begin
     if accepted is not None:
         most = min(most, accepted - begin)
-    return least, most + _ROUNDED  # it may have begun before the pause was seen to be over
+    # It may have begun before the pause was seen to be over.
+    return least, most * (1 + _LATER) + _ROUNDED
 
 
 def _usual(least: float, most: float) -> float | None:

@@ -46,8 +46,9 @@ local function take(at, requests, per, cost)
   keep(requests, per)
 end
 
-local function learn_window(refusal, per, at)
-  local requests = let_through(count(per, refusal.sent, refusal.received))
+local function learn_window(refusal, per, begin, at)
+  local open_for = min(per, refusal.received - begin + A_MOMENT)
+  local requests = let_through(count(open_for, refusal.sent, refusal.received))
   local cost = refusal.retry_after or 0
   take(at, requests, per, cost)
   local is_likely = (requests >= LIKELY_FROM and is_round(requests)) or requests == s.named
@@ -55,8 +56,13 @@ local function learn_window(refusal, per, at)
 end
 
 local function learn_first(refusal, accepted, at)
+  local is_open = refusal.since >= MANY and (refusal.retry_after or 0) >= LONG_WAIT
+  if s.emptied == 0 and is_open then
+    s.ramped, s.ramped_before = 0, 0
+    return
+  end
   local window = first_window(refusal, accepted)
-  if window then return learn_window(refusal, window, at) end
+  if window then return learn_window(refusal, window, refusal.received - window, at) end
   local begin = begun(refusal)
   local soon = accepted - refusal.received
   local counted = count(accepted - begin, refusal.sent, refusal.received)
@@ -162,18 +168,19 @@ end
 local function conclude(at, accepted)
   local refusal = s.refused
   if not refusal then return end
-  local window = explained(refusal)
+  local window, window_begin = explained(refusal)
   if not accepted and not window then return end
   s.refused = nil
   local number, per, is_window = twice(refusal, accepted)
   if number and is_window then
     take(at, number, per, 0)
-  elseif number then
+  elseif number and s.requests > 0 then
     keep(SLOWER * s.requests, s.per)
   elseif window and (s.requests == 0 or window ~= s.per) then
-    learn_window(refusal, window, at)
+    learn_window(refusal, window, window_begin, at)
   elseif s.requests == 0 then
     learn_first(refusal, accepted, at)
+    if number then keep(SLOWER * s.requests, s.per) end
   else
     relearn(refusal)
   end

@@ -69,10 +69,14 @@ local function at_once()
   local lately = now - s.ramp_since <= 2 * lately_is() and s.ramped + s.ramped_before or 0
   local share = floor(RISKED_SHARE * lately)
   if share <= RISK then return RISK end
-  if s.accepted > LIKELY[#LIKELY] then return share end
+  local since, passed = s.accepted - s.stepped_at, s.passed.number
   for _, n in ipairs(LIKELY) do
-    if n >= s.accepted then return min(n - s.accepted + NEAR, share) end
+    if n >= since then
+      if since <= passed and passed < n then n = passed end
+      return min(n - since + NEAR, share)
+    end
   end
+  return share
 end
 
 local function reserve()

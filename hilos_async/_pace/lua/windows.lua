@@ -1,5 +1,6 @@
 -- Which window a limiter counts in: what windows.py does.
 
+-- The window, and when the first request that it counts was sent.
 local function explained(refusal)
   if not refusal.retry_after then return nil end
   local candidates = {}
@@ -11,8 +12,9 @@ local function explained(refusal)
     local since_pause = max(counted.oldest, s.first)
     local is_likely = per == s.announced_per or (s.requests > 0 and per == s.per)
     for _, begin in ipairs(is_likely and { counted.oldest, since_pause } or { since_pause }) do
-      local wait = begin + per - refusal.sent
-      if counted.most > 0 and abs(wait + 0.5 - refusal.retry_after) < EXPLAINS then return per end
+      local more = refusal.retry_after - (begin + per - refusal.sent + 0.5)
+      local less = EXPLAINS + (begin == s.first and LATER * per or 0)
+      if counted.most > 0 and -less < more and more < EXPLAINS then return per, begin end
     end
   end
   return nil
@@ -53,7 +55,7 @@ local function twice(refusal, accepted)
     most = refusal.received + refusal.retry_after - begin
   end
   if accepted then most = min(most, accepted - begin) end
-  most = most + ROUNDED
+  most = most * (1 + LATER) + ROUNDED
   local last = s.passed
   local rate = number / max(1e-3, took)
   s.passed = { number = number, rate = rate, least = least, most = most }
@@ -63,7 +65,7 @@ local function twice(refusal, accepted)
   local is_same = number >= TELLING_NUMBER
     and abs(number - last.number) <= max(1, SAME_NUMBER * number)
   local per = usual(least, most)
-  if s.before > 0 or s.requests == 0 or not is_same or not per then return nil end
+  if s.before > 0 or not is_same or not per then return nil end
   local is_window = abs(rate - last.rate) > ANOTHER_RATE * rate
   local silent = max(refusal.last - refusal.received, (refusal.retry_after or 0) - ROUNDED)
   if silent >= LONGER * s.per then return number, per, is_window end
