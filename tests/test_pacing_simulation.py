@@ -154,19 +154,22 @@ def test_a_counter_is_learned_wherever_in_its_window_it_is_met(
 @seeds
 @pytest.mark.parametrize("kind", ["fixed-window", "sliding-counter"])
 @pytest.mark.parametrize("begins", [0.0, 12.0, 30.0, 50.0])
+@pytest.mark.parametrize("half", [0.0005, 0.030])
 def test_a_minute_of_the_clock_is_learned_wherever_it_is_met(
-    kind: Literal["fixed-window", "sliding-counter"], begins: float, seed: int
+    half: float, begins: float, kind: Literal["fixed-window", "sliding-counter"], seed: int
 ) -> None:
     # The Retry-After of the first refusal is no minute's, but the rest of one.
-    scene = Scene(lookups=2_000, limit=FakeLimit(600, per=60, kind=kind), begins=begins)
+    limit, latency = FakeLimit(600, per=60, kind=kind), Latency(half, jitter=half / 10)
+    scene = Scene(lookups=2_000, limit=limit, latency=latency, begins=begins)
     outcome, learned = learn(scene, seed)
     assert learned is not None
     if kind == "fixed-window":
-        assert learned == RateLimit(600, per=60)
+        assert learned.per == 60.0
+        assert 600 <= learned.requests <= 612  # a little more is tried now and then
         assert outcome.refused <= 12
     else:  # the burst of the minute before makes it flow
         assert 9 <= learned.rate <= 20
-        assert outcome.refused <= 40
+        assert outcome.refused <= 30
     assert outcome.lost == 0
     assert outcome.goodput is not None
     assert outcome.goodput >= 0.95

@@ -207,9 +207,11 @@ def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:
     """
     last, last_kept, kept = s.mean, s.mean_at, s.requests
     mean = refusal.since / max(1e-3, refusal.received - s.emptied) * s.per
-    s.mean, s.mean_at = mean if refusal.since >= _TELLING else 0.0, kept
+    tells = refusal.since >= _TELLING
+    is_same = tells and last > 0 and abs(mean - last) <= _SAME * mean
+    if not is_same:  # else the first of them stays: step by step the rate may go far from its own
+        s.mean, s.mean_at = mean if tells else 0.0, kept
     was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
-    is_same = s.mean > 0 and last > 0 and abs(mean - last) <= _SAME * mean
     is_told = s.flows or abs(kept - last_kept) > _ANOTHER * kept
     is_less = 0.4 * kept <= mean < 0.97 * s.per / slots.interval(s)
     return mean, was_burst and is_same and is_told and is_less

@@ -113,11 +113,12 @@ end
 local function mean_of(refusal)
   local last, last_kept, kept = s.mean, s.mean_at, s.requests
   local mean = refusal.since / max(1e-3, refusal.received - s.emptied) * s.per
-  s.mean, s.mean_at = refusal.since >= TELLING and mean or 0, kept
+  local tells = refusal.since >= TELLING
+  local is_same = tells and last > 0 and abs(mean - last) <= SAME * mean
+  if not is_same then s.mean, s.mean_at = tells and mean or 0, kept end
   local was_burst
   if s.flows then was_burst = kept <= 1.02 * s.low else
     was_burst = not (s.sure and s.low >= 0.99 * kept) end
-  local is_same = s.mean > 0 and last > 0 and abs(mean - last) <= SAME * mean
   local is_told = s.flows or abs(kept - last_kept) > ANOTHER * kept
   local is_less = 0.4 * kept <= mean and mean < 0.97 * s.per / interval()
   return mean, was_burst and is_same and is_told and is_less
