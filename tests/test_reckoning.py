@@ -1,6 +1,7 @@
 """The reckoning of a pace: the same in memory, in a file and in Redis, for whatever happens.
 
-`HISTORIES=10000 pytest tests/test_reckoning.py` plays as many random histories; without it, a few.
+`HISTORIES=10000 pytest tests/test_reckoning.py` plays as many random histories, and a part of that
+before servers that keep a limit; without it, a few.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import hashlib
 import math
 import os
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -16,7 +18,7 @@ import pytest
 import redis
 
 from hilos_async import Reply
-from hilos_async._pace import reckoning, redis_script
+from hilos_async._pace import limits, reckoning, redis_script
 from hilos_async._pace.pacer import Quota
 from hilos_async._pace.state import Refusal, State, decode, encode, told
 from hilos_async.testing import FakeLimit
@@ -24,11 +26,13 @@ from hilos_async.testing._limits import FakeLimiter, Kind
 from tests.redis_server import BINARY, MISSING, RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hilos_async._pace.pacer import Verdict
 
 HISTORIES = int(os.environ.get("HISTORIES", "100"))
+SERVERS = max(8, HISTORIES // 12)
+REQUESTS = 700  # to each of them
 TICK = 2.0**-12  # seconds; times are whole numbers of it, so that no difference is ever rounded
 
 
@@ -184,16 +188,96 @@ def play(seed: int, scripted: Scripted) -> int:
             reckoning.report(state, reply, spread)
             report.events = [fields(history.now, reply, spread)]
         state = decode(encode(state))
-        answer = scripted.call(history.now, report)
         where = f"history {seed}, at {history.now}, after {deed}"
-        assert msgspec.structs.asdict(scripted.state()) == msgspec.structs.asdict(state), where
-        if report.slots:
-            waits = [history.now + float(wait) for wait in answer.waits]
-            assert waits == ([] if slot is None else pytest.approx([slot], abs=1e-9)), where
-            compared += 1
+        compare(state, slot, history.now, scripted, report, where)
+        compared += report.slots
     return compared
+
+
+def compare(
+    state: State,
+    slot: float | None,
+    now: float,
+    scripted: Scripted,
+    report: redis_script.Report,
+    where: str,
+) -> None:
+    """Tell the script what the state was told, and compare what both know then."""
+    answer = scripted.call(now, report)
+    assert msgspec.structs.asdict(scripted.state()) == msgspec.structs.asdict(state), where
+    if report.slots:
+        waits = [now + float(wait) for wait in answer.waits]
+        assert waits == ([] if slot is None else pytest.approx([slot], abs=1e-9)), where
+
+
+def play_demand(seed: int, scripted: Scripted) -> int:
+    """Ask a server that keeps a limit, and later another, all the time; how often more was tried."""
+    chance = random.Random(seed)
+    per = chance.choice([1.0, 1.0, 2.0, 10.0])
+    kind = chance.choice([*get_args(Kind), "bucket"])
+    ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
+    told = chance.choice(ways)
+    at_first, later = chance.choice([5, 10, 20]), chance.choice([4, 5, 9, 18, 30])
+    server = FakeLimit(at_first, per=per, kind=kind, retry_after=told).start()
+    scripted.client.delete(scripted.key)
+    state, now, tries = State(), 1_000.0, 0
+    report = redis_script.Report("one", 1)
+    for number in range(REQUESTS):
+        if number == REQUESTS // 2:
+            server.change(FakeLimit(later, per=per, kind=kind, retry_after=told))
+        was_tried = state.before > 0
+        slot = reckoning.reserve(state, now)
+        assert slot is not None  # nothing is under way
+        compare(state, slot, now, scripted, report, f"server {seed}, request {number}")
+        tries += state.before > 0 and not was_tried
+        sent = max(now, math.ceil(slot / TICK) * TICK) + chance.choice([0, 0, 0, 1, 8]) * TICK
+        now = sent + chance.choice([4, 8, 9]) * TICK
+        early = server.ask(sent)
+        if early is None:
+            reply = Reply("accepted", sent, now)
+        else:
+            said = server.limit.advice(early)
+            wait = None if said is None else float(said)
+            reply = Reply("refused", sent, now, wait, wait)
+        spread = chance.random()
+        reckoning.left(state, sent)
+        reckoning.report(state, reply, spread)
+        state = decode(encode(state))
+        events = [redis_script.Event(now - sent), fields(now, reply, spread)]
+        report = redis_script.Report("one", 1, 2 * number + 1, events=events)
+    return tries
 
 
 def test_memory_a_file_and_redis_reckon_the_same_for_any_history(scripted: Scripted) -> None:
     compared = sum(play(seed, scripted) for seed in range(HISTORIES))
     assert compared > HISTORIES
+
+
+def test_memory_a_file_and_redis_learn_the_same_from_servers_that_keep_a_limit(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: Counter[str] = Counter()
+
+    def count(name: str, counts: Callable[[Any], bool]) -> None:
+        rule = getattr(limits, name)
+
+        def counted(*known: Any) -> Any:
+            result = rule(*known)
+            reached[name] += counts(result)
+            return result
+
+        monkeypatch.setattr(limits, name, counted)
+
+    rules: dict[str, Callable[[Any], bool]] = {
+        "_give_up_try": lambda _: True,
+        "_give_way": lambda _: True,
+        "_narrow": lambda _: True,
+        "_is_early": bool,
+        "_has_dropped": bool,
+        "_mean": lambda result: result[1],  # whether it flows after all
+    }
+    for name, counts in rules.items():
+        count(name, counts)
+    for seed in range(SERVERS):
+        reached["tries"] += play_demand(seed, scripted)
+    assert [name for name in ("tries", *rules) if not reached[name]] == [], reached
