@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from hilos_async import Reply
 from hilos_async._pace import reckoning
@@ -22,11 +23,7 @@ def window(requests: float = 50.0, **known: object) -> State:
 
 
 def kept(requests: float, **known: object) -> State:
-    s = State(requests=requests, first=NOW, emptied=NOW, stepped=NOW - 100.0)
-    for name, value in known.items():
-        assert hasattr(s, name)
-        setattr(s, name, value)
-    return s
+    return replace(State(requests=requests, first=NOW, emptied=NOW, stepped=NOW - 100.0), **known)
 
 
 def refuse(s: State, through: int, seconds: float, retry_after: float | None = None) -> State:

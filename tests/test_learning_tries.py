@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from msgspec.structs import replace
 
 from hilos_async import Reply
 from hilos_async._pace import limits, reckoning, slots
@@ -16,11 +17,7 @@ NOW = 1_000.0
 
 def kept(requests: float = 50.0, **known: object) -> State:
     """A state that keeps so many a second since NOW, and has asked for all of them all the time."""
-    s = State(requests=requests, stepped=NOW, waited=1_000)
-    for name, value in known.items():
-        assert hasattr(s, name)
-        setattr(s, name, value)
-    return s
+    return replace(State(requests=requests, stepped=NOW, waited=1_000), **known)
 
 
 def step(s: State, after: float, share: float = 1.0) -> float:
