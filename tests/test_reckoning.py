@@ -11,6 +11,7 @@ import math
 import os
 import random
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -20,7 +21,7 @@ import redis
 from hilos_async import Reply
 from hilos_async._pace import limits, reckoning, redis_script
 from hilos_async._pace.pacer import Quota
-from hilos_async._pace.state import Refusal, State, decode, encode, told
+from hilos_async._pace.state import Refusal, State, decode, encode, moved, told
 from hilos_async.testing import FakeLimit
 from hilos_async.testing._limits import FakeLimiter, Kind
 from tests.redis_server import BINARY, MISSING, RedisServer
@@ -210,40 +211,56 @@ def compare(
         assert waits == ([] if slot is None else pytest.approx([slot], abs=1e-9)), where
 
 
+class Demand:
+    """A client that asks all the time, before a server that keeps a limit, and later another."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now = 1_000.0
+        per = self.chance.choice([1.0, 1.0, 2.0, 10.0])
+        kind = self.chance.choice([*get_args(Kind), "bucket"])
+        ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
+        told = self.chance.choice(ways)
+        at_first, later = self.chance.choice([5, 10, 20]), self.chance.choice([4, 5, 9, 18, 30])
+        self.server = FakeLimit(at_first, per=per, kind=kind, retry_after=told).start()
+        self.later = FakeLimit(later, per=per, kind=kind, retry_after=told)
+        self.asked = 0
+
+    def ask(self, slot: float | None) -> tuple[Reply, float]:
+        """Send a request in that slot, or a little later; the reply, and its chance."""
+        assert slot is not None  # nothing is under way
+        self.asked += 1
+        if self.asked == REQUESTS // 2:
+            self.server.change(self.later)
+        late = self.chance.choice([0, 0, 0, 1, 8])
+        sent = max(self.now, math.ceil(slot / TICK) * TICK) + late * TICK
+        self.now = sent + self.chance.choice([4, 8, 9]) * TICK
+        early = self.server.ask(sent)
+        if early is None:
+            reply = Reply("accepted", sent, self.now)
+        else:
+            said = self.server.limit.advice(early)
+            wait = None if said is None else float(said)
+            reply = Reply("refused", sent, self.now, wait, wait)
+        return reply, self.chance.random()
+
+
 def play_demand(seed: int, scripted: Scripted) -> int:
-    """Ask a server that keeps a limit, and later another, all the time; how often more was tried."""
-    chance = random.Random(seed)
-    per = chance.choice([1.0, 1.0, 2.0, 10.0])
-    kind = chance.choice([*get_args(Kind), "bucket"])
-    ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
-    told = chance.choice(ways)
-    at_first, later = chance.choice([5, 10, 20]), chance.choice([4, 5, 9, 18, 30])
-    server = FakeLimit(at_first, per=per, kind=kind, retry_after=told).start()
+    """Play it in both; how often more was tried."""
+    demand = Demand(seed)
     scripted.client.delete(scripted.key)
-    state, now, tries = State(), 1_000.0, 0
+    state, tries = State(), 0
     report = redis_script.Report("one", 1)
     for number in range(REQUESTS):
-        if number == REQUESTS // 2:
-            server.change(FakeLimit(later, per=per, kind=kind, retry_after=told))
         was_tried = state.before > 0
-        slot = reckoning.reserve(state, now)
-        assert slot is not None  # nothing is under way
-        compare(state, slot, now, scripted, report, f"server {seed}, request {number}")
+        slot = reckoning.reserve(state, demand.now)
+        compare(state, slot, demand.now, scripted, report, f"server {seed}, request {number}")
         tries += state.before > 0 and not was_tried
-        sent = max(now, math.ceil(slot / TICK) * TICK) + chance.choice([0, 0, 0, 1, 8]) * TICK
-        now = sent + chance.choice([4, 8, 9]) * TICK
-        early = server.ask(sent)
-        if early is None:
-            reply = Reply("accepted", sent, now)
-        else:
-            said = server.limit.advice(early)
-            wait = None if said is None else float(said)
-            reply = Reply("refused", sent, now, wait, wait)
-        spread = chance.random()
-        reckoning.left(state, sent)
+        reply, spread = demand.ask(slot)
+        reckoning.left(state, reply.sent)
         reckoning.report(state, reply, spread)
         state = decode(encode(state))
-        events = [redis_script.Event(now - sent), fields(now, reply, spread)]
+        events = [redis_script.Event(demand.now - reply.sent), fields(demand.now, reply, spread)]
         report = redis_script.Report("one", 1, 2 * number + 1, events=events)
     return tries
 
@@ -281,3 +298,48 @@ def test_memory_a_file_and_redis_learn_the_same_from_servers_that_keep_a_limit(
     for seed in range(SERVERS):
         reached["tries"] += play_demand(seed, scripted)
     assert [name for name in ("tries", *rules) if not reached[name]] == [], reached
+
+
+def differing(one: State, other: State) -> set[str]:
+    """The fields in which they differ by more than rounding."""
+
+    def flat(value: object) -> list[float | None]:
+        if isinstance(value, msgspec.Struct):
+            value = msgspec.structs.astuple(value)
+        if isinstance(value, (list, tuple)):
+            return [part for item in value for part in flat(item)]
+        assert value is None or isinstance(value, (int, float))
+        return [value]
+
+    def differs(name: str) -> bool:
+        pairs = zip_longest(flat(getattr(one, name)), flat(getattr(other, name)))
+        return any(
+            a != b and (a is None or b is None or not math.isclose(a, b, rel_tol=0, abs_tol=1e-8))
+            for a, b in pairs
+        )
+
+    return {name for name in State.__struct_fields__ if differs(name)}
+
+
+def test_a_state_that_is_moved_is_that_of_a_clock_that_has_always_shown_more() -> None:
+    more = 4_096.0
+    times: set[str] = set()
+    for seed in range(4):
+        demand, one, other = Demand(seed), State(), State()
+        for number in range(REQUESTS):
+            slot = reckoning.reserve(one, demand.now)
+            reckoning.reserve(other, demand.now + more)
+            reply, spread = demand.ask(slot)
+            if number % 10 == 0 or one.refused is not None:
+                assert differing(moved(one, more), other) == set()
+                times |= differing(one, other)
+            reckoning.left(one, reply.sent)
+            reckoning.left(other, reply.sent + more)
+            if number % 10 == 0:
+                assert differing(moved(one, more), other) == set()
+                times |= differing(one, other)
+            reckoning.report(one, reply, spread)
+            there = {"sent": reply.sent + more, "received": reply.received + more}
+            reckoning.report(other, msgspec.structs.replace(reply, **there), spread)
+    words = "next padded reserved flying replies until began probe first log ramp_since emptied"
+    assert times == {*words.split(), "refused", "met", "stepped"}
