@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HISTORIES = int(os.environ.get("HISTORIES", "100"))
 SERVERS = max(8, HISTORIES // 12)
-REQUESTS = 700  # to each of them
+REQUESTS = 600  # to each of them
 TICK = 2.0**-12  # seconds; times are whole numbers of it, so that no difference is ever rounded
 
 
@@ -298,6 +298,40 @@ def test_memory_a_file_and_redis_learn_the_same_from_servers_that_keep_a_limit(
     for seed in range(SERVERS):
         reached["tries"] += play_demand(seed, scripted)
     assert [name for name in ("tries", *rules) if not reached[name]] == [], reached
+
+
+@pytest.mark.parametrize(
+    ("parts", "sure"),
+    [
+        ([(50, 0.5, None), (2, 0.05, None), (24, 0.65, None)], False),  # a bucket: both are early
+        ([(50, 0.8, 1.0), (20, 0.5, None)], False),  # a window that seems to have dropped
+        ([(50, 0.8, 1.0), (20, 0.5, 1.0)], True),
+    ],
+)
+def test_memory_a_file_and_redis_put_the_same_down_to_a_first_burst(
+    parts: list[tuple[int, float, float | None]], sure: bool, scripted: Scripted
+) -> None:
+    scripted.client.delete(scripted.key)
+    state, told = State(), 0
+
+    def tell(verdict: Verdict, at: float, wait: float | None = None) -> None:
+        nonlocal state, told
+        told += 1
+        reply = Reply(verdict, at, at + TICK, wait, wait)
+        reckoning.report(state, reply, 0.0)
+        state = decode(encode(state))
+        report = redis_script.Report("one", 0, told, events=[fields(at + TICK, reply, 0.0)])
+        compare(state, None, at + TICK, scripted, report, f"{verdict} at {at}")
+
+    now = 1_000.0
+    for through, seconds, wait in parts:
+        for _ in range(through):
+            now += round(seconds / through / TICK) * TICK
+            tell("accepted", now)
+        tell("refused", now + TICK, wait)
+        now = math.ceil(state.until / TICK) * TICK
+        tell("accepted", now)
+    assert (state.early, state.sure) == (True, sure)
 
 
 def differing(one: State, other: State) -> set[str]:
