@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from hilos_async import Reply
 from hilos_async._pace import limits, reckoning, slots
 from hilos_async._pace.pacer import Quota
-from hilos_async._pace.state import State
+from hilos_async._pace.state import Refusal, State
 
 NOW = 1_000.0
 
@@ -58,6 +58,10 @@ def test_what_is_not_sure_goes_to_the_middle_of_its_bounds_until_they_meet() -> 
     assert found == sorted(found)
     assert s.sure
     assert 95.0 < s.requests < 100.0
+
+
+def test_the_middle_may_be_a_round_number_within_a_quarter_of_what_lies_between() -> None:
+    assert step(kept(60.0, high=110.0), 1.05) == 75.0  # not 100
 
 
 def test_a_limit_of_less_than_a_second_is_kept_for_a_second_at_least() -> None:
@@ -220,6 +224,51 @@ def test_a_window_that_is_learned_recalls_the_replies_that_lie_in_it_and_a_bucke
     s = meet(30, 0.8, retry_after=1.0, silent=1.0)
     assert len(s.replies) == 30
     assert not meet(30, 0.8).replies
+
+
+@pytest.mark.parametrize(("per", "cost", "patience"), [(1, 0, 40), (60, 0, 60), (1, 30, 750)])
+def test_a_windows_first_try_comes_after_40_seconds_or_a_window_or_25_times_its_cost(
+    per: float, cost: float, patience: float
+) -> None:
+    s = State()
+    limits._take(s, NOW, 50, per, cost)
+    assert s.patience == patience
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "named", "likely"),
+    [
+        (48.0, 52.0, 0.0, 50.0),
+        (14.0, 38.0, 0.0, 30.0),  # a round step is no larger than half the number
+        (46.2, 47.9, 0.0, 47.0),
+        (46.2, 46.9, 0.0, 46.9),
+        (2.0, 9.0, 0.0, 5.0),
+        (1.0, 4.0, 0.0, 2.0),
+        (3.0, 4.0, 0.0, 3.0),
+        (7.0, 8.0, 0.0, 8.0),
+        (0.3, 0.5, 0.0, 0.4),
+        (50.0, 60.0, 40.0, 40.0),  # a header's number, if it is near
+        (50.0, 60.0, 39.0, 50.0),
+        (50.0, 60.0, 75.0, 75.0),
+        (50.0, 60.0, 76.0, 50.0),
+    ],
+)
+def test_the_likeliest_number_is_a_headers_or_the_roundest_or_the_most(
+    least: float, most: float, named: float, likely: float
+) -> None:
+    assert limits._likely(State(named=named), least, most) == likely
+
+
+@pytest.mark.parametrize(("first", "requests"), [(NOW - 0.99, 47.0), (NOW - 1.001, 45.0)])
+def test_what_a_window_let_through_is_exact_unless_a_request_lies_on_its_edge(
+    first: float, requests: float
+) -> None:
+    # Three overtook the refused one: they count, and surely so only if nothing lies on the edge.
+    log = [(first, first + 0.005, 1), *((NOW - 0.5, NOW - 0.4, 1) for _ in range(43))]
+    log += [(NOW - 0.012, NOW - 0.001, 1)] * 3
+    s = State(log=log, first=first, refused=Refusal(NOW - 0.01, NOW, 1.0, NOW - 0.01, 0))
+    limits.conclude(s, NOW, None)
+    assert (s.requests, s.per) == (requests, 1.0)
 
 
 # What header fields say.

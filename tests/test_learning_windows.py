@@ -53,6 +53,8 @@ def test_a_request_of_before_the_last_pause_begins_only_a_window_that_is_likely(
         (0.5, 0.0, 0.9, None),  # no probe was refused: no window ends just then
         (0.5, 0.0, 1.1, 1.0),
         (0.5, 0.3, 0.6, 1.0),
+        (0.5, 0.504, 0.7, 1.0),  # clocks differ by a little
+        (0.5, 0.507, 0.7, 2.0),
         (0.5, 0.1, 0.3, None),  # shorter than any window
         (7.5, 2.2, 2.7, 10.0),
         (3.0, 0.9, 1.1, 1.0),  # what is refused counts as well: a second from the refusal on
@@ -113,6 +115,12 @@ def test_the_same_number_is_within_2_percent(last: float, is_same: bool) -> None
 def test_the_same_number_below_ten_says_nothing(number: int, tells: bool) -> None:
     s = hundred(number, passed=Passed(number, 30.0, 9.5, 11.0))
     assert (windows.twice(s, SILENT, AFTER) is not None) == tells
+
+
+def test_each_time_is_compared_with_the_last() -> None:
+    s = hundred(passed=Passed())
+    assert windows.twice(s, SILENT, AFTER) is None
+    assert windows.twice(s, SILENT, AFTER) == (100.0, 10.0, False)
 
 
 def test_in_the_midst_of_a_try_or_without_a_limit_the_same_number_says_nothing() -> None:

@@ -1,4 +1,4 @@
-"""When the next request may leave: each rule of the slots alone, without chance."""
+"""When the next request may leave, and what is remembered for it: each rule alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from hilos_async import Reply
-from hilos_async._pace import reckoning, slots
+from hilos_async._pace import reckoning, slots, state
 from hilos_async._pace.state import Refusal, State, told
 
 NOW = 1_000.0
@@ -234,7 +234,7 @@ def test_after_a_pause_demand_is_counted_anew() -> None:
     s = kept(waited=30)
     reckoning.report(s, refused(NOW, 1.0), 0.0)
     reckoning.report(s, Reply("accepted", NOW + 1, NOW + 1.1), 0.0)
-    assert s.waited == 0
+    assert (s.waited, s.first, s.in_a_row) == (0, NOW + 1, 0)
     assert s.next == pytest.approx(NOW + 1.1 + slots.interval(s))
 
 
@@ -276,3 +276,48 @@ def test_a_padding_that_was_given_back_too_early_is_kept_twice_as_long_six_times
     slots.ease(s, now)
     slots.widen(s, now + 60.0 * 2**6)  # so long that the last one was not too early
     assert s.ease == 0
+
+
+# What is remembered.
+
+
+def test_the_newest_512_replies_are_remembered_at_most() -> None:
+    s = kept(1_000.0)
+    for number in range(600):
+        reckoning.report(s, Reply("accepted", NOW + number, NOW + number), 0.0)
+    assert len(s.replies) == 512
+    assert s.replies[0] == NOW + 88
+
+
+def test_a_reply_belongs_to_the_departure_that_is_nearest() -> None:
+    for at, rest in ((2.4, [1.0, 3.0]), (2.5, [1.0, 3.0]), (2.6, [1.0, 2.0]), (9.0, [1.0, 2.0])):
+        departures = [1.0, 2.0, 3.0]
+        state.take_nearest(departures, at)
+        assert departures == rest
+
+
+def test_the_fastest_of_the_last_500_to_1000_replies_is_the_way() -> None:
+    s = State()
+    state.remember_trip(s, 0.01)
+    for _ in range(900):
+        state.remember_trip(s, 0.04)
+    assert slots.trip(s) == 0.01
+    for _ in range(200):
+        state.remember_trip(s, 0.04)
+    assert slots.trip(s) == 0.04
+
+
+def test_accepted_requests_share_an_entry_that_spans_a_64th_of_its_age_at_most() -> None:
+    s = State()
+    number = 64 * 30
+    for nth in range(number):
+        state.log_accepted(s, NOW + nth / 10, NOW + nth / 10 + 0.01)
+    now = s.log[-1][1]
+    assert all(last - first <= (now - last) / 64 or count == 1 for first, last, count in s.log)
+    assert sum(count for _, _, count in s.log) == number
+    assert len(s.log) < number / 2
+
+
+def test_as_many_replies_are_recalled_as_are_needed() -> None:
+    s = State(log=[(1.0, 2.0, 5), (3.0, 4.0, 5)])
+    assert state.newest(s, 7) == [2.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
