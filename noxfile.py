@@ -47,7 +47,8 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "check", silent=True)
     versionless = ["docs", "benchmarks", "site", "reference_tables", "pages", "list_models"]
     versionless += ["pacing", "pacing_simulation", "learning", "reckoning", "state_file", "gate"]
-    versionless += ["machine_pacer", "fake_lists"]
+    versionless += ["machine_pacer", "fake_lists", "learning_refusals", "learning_tries"]
+    versionless += ["learning_windows", "slots"]
     session.run(
         "pytest",
         "--ignore=tests/limiters",
