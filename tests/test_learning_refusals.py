@@ -167,6 +167,15 @@ def test_a_window_flows_after_all_only_if_it_was_asked_at_rates_10_percent_apart
     assert s.requests == requests
 
 
+def test_of_equal_means_the_first_stays_the_reference_while_the_rate_creeps() -> None:
+    s = window(54.0, mean=30.0, mean_at=60.0)
+    refuse_at(s, 30.3)
+    assert (s.mean, s.mean_at) == (30.0, 60.0)
+    refuse_at(s, 25.0)
+    assert s.mean == pytest.approx(25.0, rel=0.01)
+    assert s.mean_at < 60.0
+
+
 @pytest.mark.parametrize(("low", "requests"), [(49.0, 40.0), (50.0, 50.0)])
 def test_a_window_that_went_well_for_a_time_does_not_flow(low: float, requests: float) -> None:
     s = refuse_at(window(sure=True, low=low, mean=40.0, mean_at=60.0), 40.0, through=60)

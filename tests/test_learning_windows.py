@@ -22,26 +22,74 @@ def refused(retry_after: float | None = None, last: float = 0.0) -> Refusal:
     return Refusal(NOW, NOW, retry_after, NOW + last, 0)
 
 
+def minute(ago: float) -> windows.Window:
+    """The window of a minute that began with the request of so long ago."""
+    return windows.Window(60.0, NOW - ago)
+
+
 # A Retry-After.
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "per"), [(38.9, None), (39.1, 60), (41.9, 60), (42.1, None)]
+    ("retry_after", "explains"), [(38.9, False), (39.1, True), (41.9, True), (42.1, False)]
 )
 def test_a_window_explains_a_retry_after_that_it_differs_from_by_at_most_a_second_and_a_half(
-    retry_after: float, per: float | None
+    retry_after: float, explains: bool
 ) -> None:
     # A minute's window that began 20 seconds ago ends in 40; as a whole number that is 40 or 41.
-    assert windows.explained(seen(20), refused(retry_after)) == per
+    found = windows.explained(seen(20, first=30), refused(retry_after))
+    assert found == (minute(20) if explains else None)
+
+
+@pytest.mark.parametrize(("retry_after", "explains"), [(37.9, True), (37.7, False)])
+def test_after_a_pause_the_window_may_have_begun_earlier_by_2_percent(
+    retry_after: float, explains: bool
+) -> None:
+    found = windows.explained(seen(20, first=20), refused(retry_after))
+    assert found == (minute(20) if explains else None)
 
 
 def test_a_request_of_before_the_last_pause_begins_only_a_window_that_is_likely() -> None:
     assert windows.explained(seen(50, 20, first=20), refused(10)) is None
     kept = seen(50, 20, first=20, requests=5.0, per=60.0)
-    assert windows.explained(kept, refused(10)) == 60.0
-    assert windows.explained(kept, refused(40)) == 60.0
+    assert windows.explained(kept, refused(10)) == minute(50)
+    assert windows.explained(kept, refused(40)) == minute(20)
     announced = seen(50, 20, first=20, announced_per=60.0)
-    assert windows.explained(announced, refused(10)) == 60.0
+    assert windows.explained(announced, refused(10)) == minute(50)
+
+
+def test_a_window_that_began_after_the_pause_counts_nothing_of_before_it() -> None:
+    before = [50 - n / 10 for n in range(7)]
+    s = seen(*before, 20, 15, 10, 5, first=20, refused=refused(40))
+    limits.conclude(s, NOW, None)
+    assert (s.requests, s.per) == (4.0, 60.0)
+
+
+# The rest of a window that was met in its middle.
+
+
+@pytest.mark.parametrize(
+    ("accepted", "retry_after", "known"),
+    [(100, 6.0, False), (99, 6.0, True), (100, 5.9, True), (100, 600.0, False)],
+)
+def test_a_first_long_wait_after_many_tells_no_limit_and_the_ramp_begins_anew(
+    accepted: int, retry_after: float, known: bool
+) -> None:
+    s = seen(*(n / 100 + 3 for n in range(accepted)), ramped=100, ramped_before=70)
+    s.refused = replace(refused(retry_after), since=accepted)
+    limits.conclude(s, NOW + retry_after, NOW + retry_after)
+    assert (s.requests > 0) == known
+    assert (s.ramped, s.ramped_before) == ((100, 70) if known else (0, 0))
+    assert s.passed.number == accepted
+
+
+def test_a_second_long_wait_tells_a_limit_and_goes_slower_where_as_many_got_through() -> None:
+    for passed, kept in ((0.0, 100.0), (100.0, 75.0)):
+        s = seen(*(n / 100 for n in range(1, 101)), emptied=NOW - 30, first=1.0)
+        s.passed = Passed(passed, 100.0, 9.5, 11.0)
+        s.refused = replace(refused(9.0), since=100)
+        limits.conclude(s, NOW + 9.0, NOW + 9.0)
+        assert (s.requests, s.per) == (kept, 1.0)
 
 
 # The first estimate without one.
@@ -65,14 +113,15 @@ def test_the_first_window_ended_between_the_last_probe_that_was_refused_and_the_
     first: float, last: float, accepted: float, per: float | None
 ) -> None:
     s = State(first=NOW - first)
-    assert windows.first(s, refused(last=last), NOW + accepted) == per
+    found = windows.first(s, refused(last=last), NOW + accepted)
+    assert found == (windows.Window(per, NOW - per) if per else None)
 
 
 def test_an_announced_window_comes_before_what_refusals_tell_and_a_wrong_retry_after_is_a_second() -> (
     None
 ):
-    assert windows.first(State(announced_per=7.0), refused(), NOW + 0.1) == 7.0
-    assert windows.first(State(first=NOW - 8), refused(2.0), NOW + 2.0) == 1.0
+    assert windows.first(State(announced_per=7.0), refused(), NOW + 0.1) == (7.0, NOW - 7)
+    assert windows.first(State(first=NOW - 8), refused(2.0), NOW + 2.0) == (1.0, NOW - 1)
 
 
 # The same number twice: another window than the one that is kept.
@@ -123,9 +172,8 @@ def test_each_time_is_compared_with_the_last() -> None:
     assert windows.twice(s, SILENT, AFTER) == (100.0, 10.0, False)
 
 
-def test_in_the_midst_of_a_try_or_without_a_limit_the_same_number_says_nothing() -> None:
+def test_in_the_midst_of_a_try_the_same_number_says_nothing() -> None:
     assert windows.twice(hundred(before=49.0), SILENT, AFTER) is None
-    assert windows.twice(hundred(requests=0.0), SILENT, AFTER) is None
 
 
 def test_where_the_times_contradict_each_other_the_second_counts() -> None:

@@ -279,9 +279,10 @@ def test_a_learned_limit_is_told_once_a_try_only_at_debug_and_a_new_limit_again(
         now += 2.0
         accept()
 
-    for number in range(50):
-        pacer.report(Reply("accepted", now + number / 60, now + number / 60 + 0.001))
-    now += 50 / 60
+    for _ in range(50):
+        pacer.sent(now)
+        pacer.report(Reply("accepted", now, now + 0.001))
+        now += 1 / 60
     refuse()
     told = {"level": "INFO", "requests": 50.0, "per": 1.0}
     assert heard["limit"] == [told]
