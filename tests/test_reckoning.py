@@ -218,7 +218,8 @@ class Demand:
         self.chance = random.Random(seed)
         self.now = 1_000.0
         per = self.chance.choice([1.0, 1.0, 2.0, 10.0])
-        kind = self.chance.choice([*get_args(Kind), "bucket"])
+        kinds: list[Kind] = [*get_args(Kind), "bucket"]
+        kind = self.chance.choice(kinds)
         ways: list[Literal["none", "exact"] | float] = ["none", "exact", 1.0]
         told = self.chance.choice(ways)
         at_first, later = self.chance.choice([5, 10, 20]), self.chance.choice([4, 5, 9, 18, 30])

@@ -161,8 +161,8 @@ def test_another_goes_first_after_a_pause_if_the_first_one_is_lost(
 ) -> None:
     s = kept()
     reckoning.report(s, refused(NOW, 5.0), 0.0)
-    probe = reckoning.reserve(s, NOW + 5)
-    assert probe == NOW + 5
+    probe = NOW + 5
+    assert reckoning.reserve(s, probe) == probe
     if leaves:
         reckoning.left(s, probe)
     assert reckoning.reserve(s, probe + lost_after - 0.1) is None
