@@ -5,12 +5,19 @@ import time
 from collections.abc import AsyncIterator
 
 import aiohttp
+import hypothesis
 import pytest
 
 from hilos_async._pace.known import KnownPacer
 from hilos_async._pace.learning import LearningPacer
 from hilos_async.testing import FakeHilos
 from tests import virtual_time
+
+# How fast an example is found or run says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def _no_environment(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     names = ("HILOS_API_KEY", "HILOS_API_TOKEN", "HILOS_ACCOUNT", "HILOS_BASE_URL", "HILOS_LOG")
-    for name in names:
+    for name in (*names, "COLUMNS", "LINES"):  # those come before the terminal's own size
         monkeypatch.delenv(name, raising=False)
     # Coverage measures only the processes that the command's tests start: it makes the others slower.
     if not request.path.name.startswith("test_cli"):

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilos_async import (
@@ -81,7 +81,7 @@ SPELLINGS: list[Callable[[UUID], UUID | str]] = [
     workers=st.integers(1, 9),
     as_stream=st.booleans(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 def test_each_id_ends_in_exactly_one_of_executions_and_errors(
     plan: list[tuple[str, Callable[[UUID], UUID | str]]],
     repeats: list[int],

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async._wire.deadlines import Deadlines
@@ -43,7 +43,6 @@ async def sleep_within(deadlines: Deadlines, bound: float, sleep: float) -> tupl
         max_size=30,
     )
 )
-@settings(max_examples=100, deadline=None)
 def test_each_block_ends_at_its_own_deadline_whatever_the_others_are(
     blocks: list[tuple[int, int, int]],
 ) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async.models import ExecutionBrief, ExecutionContact
@@ -246,7 +246,6 @@ async def test_a_run_of_an_unknown_flow_and_other_methods_are_refused() -> None:
 
 
 @given(st.binary(max_size=80), st.sampled_from(["application/json", "text/plain"]))
-@settings(max_examples=100)
 def test_any_body_of_a_run_is_judged(body: bytes, content_type: str) -> None:
     status, errors, breaches = run_errors(body, content_type, native=False)
     assert status in (400, 415)

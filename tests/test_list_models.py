@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hilos_async import (
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 ID = UUID("a1b2c3d4-0000-4000-8000-1234567890ab")
 deployments = st.booleans()
-# The documents are large, and no time is asserted here: a busy machine is no fault of theirs.
-patiently = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 briefs = deployments.flatmap(
     lambda native: st.booleans().flatmap(lambda run: lists.brief(native=native, run=run))
 )
@@ -74,7 +72,6 @@ def same_words(plain: dict[str, JSON], raw: dict[str, JSON]) -> None:
 
 
 @given(briefs)
-@patiently
 def test_rows_and_replies_to_a_run_decode_and_come_back_equal(raw: dict[str, JSON]) -> None:
     brief = ExecutionBrief.from_json(json.dumps(raw))
     assert ExecutionBrief.from_json(brief.to_json()) == brief
@@ -84,7 +81,6 @@ def test_rows_and_replies_to_a_run_decode_and_come_back_equal(raw: dict[str, JSO
 
 
 @given(contacts | lists.contact_in_full())
-@patiently
 def test_contacts_decode_and_come_back_equal(raw: dict[str, JSON]) -> None:
     contact = ExecutionContact.from_json(json.dumps(raw))
     assert ExecutionContact.from_json(contact.to_json()) == contact
@@ -98,7 +94,6 @@ def test_contacts_decode_and_come_back_equal(raw: dict[str, JSON]) -> None:
         lambda native: lists.page(lists.contact_row(native=native, with_id=True), native=native)
     )
 )
-@patiently
 def test_pages_decode_and_next_is_a_yes_or_a_no(raw: dict[str, JSON]) -> None:
     page = Reader(EXECUTION_CONTACTS).read(200, json.dumps(raw).encode(), "rows", None).page(7)
     assert (page.number, page.count) == (7, raw.get("count", 0))
@@ -111,7 +106,6 @@ def test_pages_decode_and_next_is_a_yes_or_a_no(raw: dict[str, JSON]) -> None:
 
 
 @given(deployments.flatmap(lambda native: lists.brief(native=native, run=False, with_id=True)))
-@patiently
 def test_a_page_of_executions_decodes(raw: dict[str, JSON]) -> None:
     body = json.dumps({"count": 1, "results": [raw]}).encode()
     page = Reader(EXECUTIONS).read(200, body, "rows", None).page(1)
