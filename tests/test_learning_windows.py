@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from hilos_async._pace import limits, windows
+from hilos_async import Reply
+from hilos_async._pace import limits, reckoning, windows
+from hilos_async._pace.pacer import Quota
 from hilos_async._pace.state import Passed, Refusal, State
 
 NOW = 1_000.0  # when a request is refused
@@ -41,11 +43,14 @@ def test_a_window_explains_a_retry_after_that_it_differs_from_by_at_most_a_secon
     assert found == (minute(20) if explains else None)
 
 
-@pytest.mark.parametrize(("retry_after", "explains"), [(37.9, True), (37.7, False)])
+@pytest.mark.parametrize(
+    ("retry_after", "emptied", "explains"),
+    [(37.9, NOW - 40, True), (37.7, NOW - 40, False), (37.9, 0.0, False)],
+)
 def test_after_a_pause_the_window_may_have_begun_earlier_by_2_percent(
-    retry_after: float, explains: bool
+    retry_after: float, emptied: float, explains: bool
 ) -> None:
-    found = windows.explained(seen(20, first=20), refused(retry_after))
+    found = windows.explained(seen(20, first=20, emptied=emptied), refused(retry_after))
     assert found == (minute(20) if explains else None)
 
 
@@ -58,6 +63,12 @@ def test_a_request_of_before_the_last_pause_begins_only_a_window_that_is_likely(
     assert windows.explained(announced, refused(10)) == minute(50)
 
 
+def test_of_two_beginnings_that_explain_it_the_nearer_one_counts() -> None:
+    for retry_after, begin in ((40.2, 21), (41.6, 19)):
+        found = windows.explained(seen(21, 19, first=19), refused(retry_after))
+        assert found == minute(begin)
+
+
 def test_a_window_that_began_after_the_pause_counts_nothing_of_before_it() -> None:
     before = [50 - n / 10 for n in range(7)]
     s = seen(*before, 20, 15, 10, 5, first=20, refused=refused(40))
@@ -65,31 +76,70 @@ def test_a_window_that_began_after_the_pause_counts_nothing_of_before_it() -> No
     assert (s.requests, s.per) == (4.0, 60.0)
 
 
-# The rest of a window that was met in its middle.
+# A guess: a first estimate that nothing explains. Maybe the Retry-After is the rest of a longer window.
+
+
+def guess(number: int = 100, **known: object) -> State:
+    """After so many, a wait of 30 s was asked for; that has just ended."""
+    s = seen(*((n + 1) / number for n in range(number)), accepted=number, since=number)
+    s.refused = replace(refused(30.0), since=number)
+    limits.conclude(s, NOW + 30, NOW + 30)
+    return replace(s, **known)
+
+
+def test_a_first_retry_after_that_nothing_explains_leaves_a_guess_and_the_ramp_begins_anew() -> (
+    None
+):
+    s = guess()
+    assert (s.requests, s.per, s.guessed) == (100.0, 1.0, True)
+    s = seen(0.5, refused=refused(1.0), ramped=9)  # a window of a second explains it
+    limits.conclude(s, NOW + 1, None)
+    assert (s.guessed, s.ramped) == (False, 9)
+    s = seen(5, 4, refused=refused(last=5.9))  # nobody asked to wait
+    limits.conclude(s, NOW + 6, NOW + 6)
+    assert (s.requests > 0, s.guessed) == (True, False)
 
 
 @pytest.mark.parametrize(
-    ("accepted", "retry_after", "known"),
-    [(100, 6.0, False), (99, 6.0, True), (100, 5.9, True), (100, 600.0, False)],
+    ("since", "most"), [(0, 6), (65, 39), (90, 14), (100, 4), (125, 4), (126, 1_000)]
 )
-def test_a_first_long_wait_after_many_tells_no_limit_and_the_ramp_begins_anew(
-    accepted: int, retry_after: float, known: bool
+def test_in_a_guess_what_is_under_way_is_bounded_most_of_all_near_the_number_of_before(
+    since: int, most: int
 ) -> None:
-    s = seen(*(n / 100 + 3 for n in range(accepted)), ramped=100, ramped_before=70)
-    s.refused = replace(refused(retry_after), since=accepted)
-    limits.conclude(s, NOW + retry_after, NOW + retry_after)
-    assert (s.requests > 0) == known
-    assert (s.ramped, s.ramped_before) == ((100, 70) if known else (0, 0))
-    assert s.passed.number == accepted
+    s = guess()
+    now = NOW + 30
+    for _ in range(since):
+        reckoning.left(s, now)
+        reckoning.report(s, Reply("accepted", now, now), 0.0)
+    lately = replace(s, ramp_since=now, ramped=1_000 if since else 0)
+    under_way = 0
+    while under_way < 200 and (slot := reckoning.reserve(lately, now)) is not None:
+        now = slot
+        reckoning.left(lately, now)
+        under_way += 1
+    assert under_way == min(most, 200)
+    assert lately.guessed == (since <= 125)
 
 
-def test_a_second_long_wait_tells_a_limit_and_goes_slower_where_as_many_got_through() -> None:
-    for passed, kept in ((0.0, 100.0), (100.0, 75.0)):
-        s = seen(*(n / 100 for n in range(1, 101)), emptied=NOW - 30, first=1.0)
-        s.passed = Passed(passed, 100.0, 9.5, 11.0)
-        s.refused = replace(refused(9.0), since=100)
-        limits.conclude(s, NOW + 9.0, NOW + 9.0)
-        assert (s.requests, s.per) == (kept, 1.0)
+def test_a_refusal_during_a_guess_is_learned_from_as_a_first_one() -> None:
+    s = guess(first=NOW + 30, refused=Refusal(NOW + 31, NOW + 31, 1.0, NOW + 31, 7))
+    s.log = [(NOW + 30 + n / 10, NOW + 30 + n / 10, 1) for n in range(1, 8)]
+    limits.conclude(s, NOW + 32, NOW + 32)
+    assert (s.requests, s.per, s.guessed) == (7.0, 1.0, False)
+
+
+def test_an_announced_limit_is_no_guess() -> None:
+    s = guess()
+    reckoning.report(s, Reply("accepted", NOW + 31, NOW + 31, quota=Quota(40, 1.0)), 0.0)
+    assert (s.requests, s.guessed) == (40.0, False)
+
+
+def test_a_window_that_is_found_by_its_number_is_tried_as_seldom_as_its_refusals_are_costly() -> (
+    None
+):
+    s = hundred(refused=replace(SILENT, retry_after=8.0))
+    limits.conclude(s, AFTER, AFTER)
+    assert (s.requests, s.per, s.patience) == (100.0, 10.0, 200.0)
 
 
 # The first estimate without one.
@@ -172,8 +222,9 @@ def test_each_time_is_compared_with_the_last() -> None:
     assert windows.twice(s, SILENT, AFTER) == (100.0, 10.0, False)
 
 
-def test_in_the_midst_of_a_try_the_same_number_says_nothing() -> None:
+def test_in_the_midst_of_a_try_or_without_a_limit_the_same_number_says_nothing() -> None:
     assert windows.twice(hundred(before=49.0), SILENT, AFTER) is None
+    assert windows.twice(hundred(requests=0.0), SILENT, AFTER) is None
 
 
 def test_where_the_times_contradict_each_other_the_second_counts() -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hilos_async._pace import reckoning, state_file
 from hilos_async._pace.state import State, decode, encode, told
 from hilos_async._pace.state_file import KEPT, StateFile
-from tests.test_reckoning import HISTORIES, History
+from tests.reckonings import HISTORIES
+from tests.test_reckoning import History
 
 NOW = 5_000.0
 TODAY = 1_700_000_000.0

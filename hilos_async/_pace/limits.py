@@ -36,8 +36,6 @@ _RISEN: Final = 0.08  # share; the third step in a row
 _CLIMB: Final = 2.0  # times what is kept, where no upper bound is known
 _SLOWER: Final = 0.75  # share of what is kept, where only another rate tells
 _CHEAP: Final = 5.0  # seconds that a refusal may cost where a first estimate is doubted
-_LONG_WAIT: Final = 6.0  # seconds; a shorter one is hardly the rest of a minute,
-_MANY: Final = 100  # and after fewer requests a refusal costs no more than they do
 _TELLING: Final = 10  # accepted requests that tell a rate
 _SAME: Final = 0.03  # shares by which two figures differ at most that are the same,
 _ANOTHER: Final = 0.1  # and at least that are not
@@ -48,7 +46,7 @@ _AGAIN: Final = 20.0  # windows
 _DEMAND: Final = 0.95  # share of what is kept that must have been used
 _LATE_DEMAND: Final = 0.8  # where a loop that wakes late catches nothing up
 _SOON: Final = 1.0  # seconds that a limit is kept at least before more is tried
-_A_MOMENT: Final = 1e-3  # seconds; a pause is longer
+_A_MOMENT: Final = 1e-3  # seconds before a window's first request, so that it is counted too
 _AFTERMATH: Final = 1.1  # windows after an estimate in which a refusal may be the first burst's
 
 
@@ -64,19 +62,18 @@ def conclude(s: State, at: float, accepted: float | None) -> None:
     window = windows.explained(s, refusal)
     if accepted is None and window is None:
         return
-    s.refused = None
+    knows = s.requests > 0 and not s.guessed
+    s.refused, s.guessed = None, False
     twice = windows.twice(s, refusal, accepted)
     if twice is not None and twice.is_window:
-        _take(s, at, twice.number, twice.per, cost=0.0)
-    elif twice is not None and s.requests:
-        _keep(s, _SLOWER * s.requests, s.per)
-    elif window is not None and (s.requests == 0 or window.per != s.per):
+        _take(s, at, twice.number, twice.per, refusal.retry_after or 0.0)
+    elif window is not None and (window.per != s.per or not knows):
         _learn_window(s, refusal, window, at)
+    elif twice is not None:
+        _keep(s, _SLOWER * s.requests, s.per)
     elif s.requests == 0:
         assert accepted is not None
         _learn_first(s, refusal, accepted, at)
-        if twice is not None:  # at another rate it will tell whether it counts in windows
-            _keep(s, _SLOWER * s.requests, s.per)
     else:
         _relearn(s, refusal)
     # What was under way at the refusal, and got through, counts to the next time.
@@ -113,8 +110,8 @@ def _begin_anew(s: State, at: float) -> None:
 
 def _learn_window(s: State, refusal: Refusal, window: Window, at: float) -> None:
     """Take what the window had let through for the limit."""
-    open_for = min(window.per, refusal.received - window.begin + _A_MOMENT)
-    requests = _let_through(s, count(s, open_for, refusal.sent, refusal.received))
+    age = min(window.per, refusal.received - window.begin + _A_MOMENT)
+    requests = _let_through(s, count(s, age, refusal.sent, refusal.received))
     cost = refusal.retry_after or 0.0
     _take(s, at, requests, window.per, cost)
     # A few may be all that got through so soon; a round number hardly is.
@@ -130,14 +127,12 @@ def _let_through(s: State, counted: Count) -> float:
 
 def _learn_first(s: State, refusal: Refusal, accepted: float, at: float) -> None:
     """The first estimate where no Retry-After explains itself."""
-    is_open = refusal.since >= _MANY and (refusal.retry_after or 0.0) >= _LONG_WAIT
-    if s.emptied == 0 and is_open:
-        # Maybe a window that was met in its middle: ramp again, the next refusal tells more.
-        s.ramped = s.ramped_before = 0
-        return
     window = windows.first(s, refusal, accepted)
     if window is not None:
         _learn_window(s, refusal, window, at)
+        # The Retry-After may be the rest of a longer window, which was met in its middle.
+        s.guessed = refusal.retry_after is not None
+        s.ramped = s.ramped_before = 0
         return
     # It flows. One more got through after ``soon``; what got through before that, and how fast, may
     # have been a burst.
@@ -209,7 +204,8 @@ def _mean(s: State, refusal: Refusal) -> tuple[float, bool]:
     mean = refusal.since / max(1e-3, refusal.received - s.emptied) * s.per
     tells = refusal.since >= _TELLING
     is_same = tells and last > 0 and abs(mean - last) <= _SAME * mean
-    if not is_same:  # else the first of them stays: step by step the rate may go far from its own
+    # Of equal means the first one stays, with its rate: small steps add up to another rate.
+    if not is_same:
         s.mean, s.mean_at = mean if tells else 0.0, kept
     was_burst = kept <= 1.02 * s.low if s.flows else not (s.sure and s.low >= 0.99 * kept)
     is_told = s.flows or abs(kept - last_kept) > _ANOTHER * kept
@@ -327,7 +323,7 @@ def hear(s: State, quota: Quota, *, refused: bool) -> bool:
     if quota.requests and quota.per:
         if (quota.requests, quota.per) != (s.announced, s.announced_per):
             s.announced, s.announced_per = float(quota.requests), quota.per
-            s.sure, s.flows, s.before = True, False, 0.0
+            s.sure, s.flows, s.guessed, s.before = True, False, False, 0.0
             s.met, s.early = 0.0, False
             _keep(s, s.announced, s.announced_per)
     elif quota.requests:

@@ -35,6 +35,7 @@ _FIRST_GAP: Final = 0.05  # seconds, until a reply tells how long a round trip t
 _RISK: Final = 6
 _NEAR: Final = 4
 _RISKED_SHARE: Final = 0.22
+_OUTDONE: Final = 1.25  # times what got through until the refusal: that was no limit
 # Lately: in the last one to two times so many seconds, or round trips. Lookups that came one by one,
 # long ago, do not tell how many a server takes at once.
 _LATELY: Final = 5.0
@@ -55,6 +56,8 @@ def reserve(s: State, now: float) -> float | None:
         if s.requests:
             s.next = at + slots.interval(s)
     elif s.requests:
+        if s.guessed and len(s.flying) + len(s.reserved) >= _at_once(s, now):
+            return None
         if s.pad:
             slots.ease(s, now)
         if s.learns:
@@ -77,18 +80,17 @@ def reserve(s: State, now: float) -> float | None:
 
 
 def _at_once(s: State, now: float) -> int:
-    """How many may be under way while no limit is known."""
+    """How many may be under way while no limit is known, or the one that is kept is a guess."""
     lately = s.ramped + s.ramped_before if now - s.ramp_since <= 2 * _lately(s) else 0
     share = int(_RISKED_SHARE * lately)
     if share <= _RISK:
         return _RISK
-    since = s.accepted - s.stepped_at  # the last refusal
-    if since > _LIKELY[-1]:
-        return share
-    likely = _LIKELY[bisect_left(_LIKELY, since)]
-    if since <= s.passed.number < likely:  # as many as got through until then
-        likely = int(s.passed.number)
-    ahead = likely - since + _NEAR
+    since = s.accepted - s.stepped_at  # accepted since the last refusal
+    ahead = share
+    if since <= _LIKELY[-1]:
+        ahead = _LIKELY[bisect_left(_LIKELY, since)] - since + _NEAR
+    if s.guessed:  # as many as got through before it may be the limit
+        ahead = min(ahead, max(0, int(s.passed.number) - since) + _NEAR)
     return ahead if ahead < share else share
 
 
@@ -103,6 +105,8 @@ def _ramp(s: State, at: float) -> None:
         s.ramped_before = s.ramped if since <= 2 * lately else 0
         s.ramped, s.ramp_since = 0, at
     s.ramped += 1
+    if s.guessed and s.accepted - s.stepped_at > _OUTDONE * s.passed.number:
+        s.guessed = False
 
 
 def patience(s: State) -> float:
@@ -128,7 +132,7 @@ def report(s: State, reply: Reply, spread: float) -> None:
         s.since += 1
         if s.learns:
             log_accepted(s, reply.sent, reply.received)
-            if not s.requests:
+            if not s.requests or s.guessed:
                 _ramp(s, reply.received)
         if after_pause:
             if s.learns:

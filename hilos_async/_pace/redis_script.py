@@ -30,8 +30,8 @@ _PARTS: Final = ("state", "slots", "windows", "limits", "reckoning", "script")
 def _script() -> str:
     numbers: dict[str, Any] = {"BLOCK": BLOCK, "SEEN": _SEEN, "KEPT": _KEPT}
     for module in (state, slots, windows, limits, reckoning):
-        own = [name for name in vars(module) if name.startswith("_") and name[1:].isupper()]
-        numbers |= {name[1:]: getattr(module, name) for name in own}
+        own = [name for name in module.__annotations__ if name.strip("_").isupper()]
+        numbers |= {name.strip("_"): getattr(module, name) for name in own}
     head = [f"local {name} = {_lua(number)}\n" for name, number in numbers.items()]
     folder = files("hilos_async._pace").joinpath("lua")
     parts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in _PARTS]

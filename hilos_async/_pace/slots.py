@@ -42,6 +42,7 @@ _FIRST_BLIND: Final = 0.05  # seconds, for a refusal that does not say how long
 _LONGEST_BLIND: Final = 60.0
 _BUSY: Final = 20.0
 _FRESH: Final = 60.0  # seconds; an older beginning is that of no window that is still open
+DRAWN: Final = 0.02  # share by which a pause is drawn longer than what was said, at most
 _RESETS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # after so long a window may have begun anew
 
 
@@ -157,7 +158,7 @@ def pause(s: State, reply: Reply, spread: float) -> None:
     else:
         wait = _blind(s, reply.received)
     s.began = reply.received
-    s.until = max(s.until, reply.received + wait * (1 + 0.02 * spread))
+    s.until = max(s.until, reply.received + wait * (1 + DRAWN * spread))
     s.probing, s.probe = True, 0.0
 
 

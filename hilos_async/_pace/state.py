@@ -71,7 +71,7 @@ class State(msgspec.Struct):
     logged: int = 0  # since the log was compacted
     accepted: int = 0  # in all
     ramp_since: float = 0.0
-    ramped: int = 0  # accepted since then, while no limit was known
+    ramped: int = 0  # accepted since then, while what is under way is bounded
     ramped_before: int = 0  # and in as long a time before that
     emptied: float = 0.0  # when a refusal showed that nothing was left
     since: int = 0  # accepted since then
@@ -79,6 +79,9 @@ class State(msgspec.Struct):
     # Learning.
     flows: bool = False  # the limiter lets one more through every so often: a bucket
     sure: bool = False  # the bounds have met
+    guessed: bool = (
+        False  # a first estimate that nothing explains: what is under way is bounded too
+    )
     low: float = 0.0  # requests per window that were accepted over a time without a refusal
     high: float = 0.0  # and those that were not; 0: unknown
     met: float = 0.0  # when an estimate was made that owes nothing to the one before

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _WINDOWS: Final = (1.0, 60.0, 3_600.0, 86_400.0)  # those of Django REST Framework's throttles
 _USUAL: Final = tuple(sorted((*_WINDOWS, 2.0, 5.0, 10.0, 300.0, 600.0, 900.0, 1_800.0)))
 _EXPLAINS: Final = 1.5  # seconds that a window's Retry-After may be off: rounding, and the way
-_LATER: Final = 0.02  # share by which a pause is too long at most
 _TELLING_NUMBER: Final = 10  # of fewer, the same number twice says nothing
 _SAME_NUMBER: Final = 0.02  # share by which two numbers differ at most that are the same
 _ANOTHER_RATE: Final = 0.1  # share by which two rates differ at least that are not
@@ -31,7 +30,7 @@ class Window(NamedTuple):
     """A window in which a refusal fell."""
 
     per: float
-    begin: float  # when the first request that it counts was sent
+    begin: float  # when its first request was sent, or a whole window ago: nobody knows
 
 
 def explained(s: State, refusal: Refusal) -> Window | None:
@@ -43,15 +42,18 @@ def explained(s: State, refusal: Refusal) -> Window | None:
     for per in (*likely, *_WINDOWS):
         counted = count(s, per, refusal.sent, refusal.received)
         # A fixed window began with the first request after the last pause, or later. Older ones
-        # count only for a likely window: else any Retry-After below a minute would fit a minute.
+        # explain only a likely window: else any Retry-After below a minute would fit a minute.
         since_pause = max(counted.oldest, s.first)
-        begins = (counted.oldest, since_pause) if per in likely else (since_pause,)
-        for begin in begins:
-            more = refusal.retry_after - (begin + per - refusal.sent + 0.5)
-            # A pause is drawn up to 2 % longer: by so much earlier its window may have begun.
-            less = _EXPLAINS + (_LATER * per if begin == s.first else 0.0)
-            if counted.most and -less < more < _EXPLAINS:
-                return Window(per, begin)
+        by_oldest, by_pause = (
+            refusal.retry_after - (begin + per - refusal.sent + 0.5)
+            for begin in (counted.oldest, since_pause)
+        )
+        # We wait up to 2 % longer than we are told: so a window may begin before our first request.
+        less = _EXPLAINS + (slots.DRAWN * per if s.emptied and since_pause == s.first else 0.0)
+        fits = -less < by_pause < _EXPLAINS or (per in likely and abs(by_oldest) < _EXPLAINS)
+        if counted.most and fits:
+            is_older = abs(by_oldest) <= abs(by_pause)
+            return Window(per, counted.oldest if is_older else since_pause)
     return None
 
 
@@ -104,7 +106,7 @@ def twice(s: State, refusal: Refusal, accepted: float | None) -> Twice | None:
     apart = max(1.0, _SAME_NUMBER * number)
     is_same = number >= _TELLING_NUMBER and abs(number - last.number) <= apart
     per = _usual(least, most)
-    if s.before or not is_same or per is None:
+    if s.before or not s.requests or not is_same or per is None:
         return None
     is_window = abs(now.rate - last.rate) > _ANOTHER_RATE * now.rate
     silent = max(refusal.last - refusal.received, (refusal.retry_after or 0.0) - _ROUNDED)
@@ -129,7 +131,7 @@ def _bounds(
     if accepted is not None:
         most = min(most, accepted - begin)
     # It may have begun before the pause was seen to be over.
-    return least, most * (1 + _LATER) + _ROUNDED
+    return least, most * (1 + slots.DRAWN) + _ROUNDED
 
 
 def _usual(least: float, most: float) -> float | None:

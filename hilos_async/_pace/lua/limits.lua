@@ -47,8 +47,8 @@ local function take(at, requests, per, cost)
 end
 
 local function learn_window(refusal, per, begin, at)
-  local open_for = min(per, refusal.received - begin + A_MOMENT)
-  local requests = let_through(count(open_for, refusal.sent, refusal.received))
+  local age = min(per, refusal.received - begin + A_MOMENT)
+  local requests = let_through(count(age, refusal.sent, refusal.received))
   local cost = refusal.retry_after or 0
   take(at, requests, per, cost)
   local is_likely = (requests >= LIKELY_FROM and is_round(requests)) or requests == s.named
@@ -56,13 +56,13 @@ local function learn_window(refusal, per, begin, at)
 end
 
 local function learn_first(refusal, accepted, at)
-  local is_open = refusal.since >= MANY and (refusal.retry_after or 0) >= LONG_WAIT
-  if s.emptied == 0 and is_open then
+  local window = first_window(refusal, accepted)
+  if window then
+    learn_window(refusal, window, refusal.received - window, at)
+    s.guessed = refusal.retry_after ~= nil
     s.ramped, s.ramped_before = 0, 0
     return
   end
-  local window = first_window(refusal, accepted)
-  if window then return learn_window(refusal, window, refusal.received - window, at) end
   local begin = begun(refusal)
   local soon = accepted - refusal.received
   local counted = count(accepted - begin, refusal.sent, refusal.received)
@@ -171,17 +171,17 @@ local function conclude(at, accepted)
   if not refusal then return end
   local window, window_begin = explained(refusal)
   if not accepted and not window then return end
-  s.refused = nil
+  local knows = s.requests > 0 and not s.guessed
+  s.refused, s.guessed = nil, false
   local number, per, is_window = twice(refusal, accepted)
   if number and is_window then
-    take(at, number, per, 0)
-  elseif number and s.requests > 0 then
-    keep(SLOWER * s.requests, s.per)
-  elseif window and (s.requests == 0 or window ~= s.per) then
+    take(at, number, per, refusal.retry_after or 0)
+  elseif window and (window ~= s.per or not knows) then
     learn_window(refusal, window, window_begin, at)
+  elseif number then
+    keep(SLOWER * s.requests, s.per)
   elseif s.requests == 0 then
     learn_first(refusal, accepted, at)
-    if number then keep(SLOWER * s.requests, s.per) end
   else
     relearn(refusal)
   end
@@ -216,7 +216,7 @@ local function hear(quota, refused)
   if requests > 0 and (quota.per or 0) > 0 then
     if requests ~= s.announced or quota.per ~= s.announced_per then
       s.announced, s.announced_per = requests, quota.per
-      s.sure, s.flows, s.before = true, false, 0
+      s.sure, s.flows, s.guessed, s.before = true, false, false, 0
       s.met, s.early = 0, false
       keep(requests, quota.per)
     end

@@ -31,6 +31,7 @@ local function ramp(at)
     s.ramped, s.ramp_since = 0, at
   end
   s.ramped = s.ramped + 1
+  if s.guessed and s.accepted - s.stepped_at > OUTDONE * s.passed.number then s.guessed = false end
 end
 
 local function hear_reply(reply)
@@ -46,7 +47,7 @@ local function hear_reply(reply)
     s.accepted, s.since = s.accepted + 1, s.since + 1
     if s.learns then
       log_accepted(reply.sent, reply.received)
-      if s.requests == 0 then ramp(reply.received) end
+      if s.requests == 0 or s.guessed then ramp(reply.received) end
     end
     if after_pause then
       if s.learns then
@@ -69,14 +70,15 @@ local function at_once()
   local lately = now - s.ramp_since <= 2 * lately_is() and s.ramped + s.ramped_before or 0
   local share = floor(RISKED_SHARE * lately)
   if share <= RISK then return RISK end
-  local since, passed = s.accepted - s.stepped_at, s.passed.number
+  local since, ahead = s.accepted - s.stepped_at, share
   for _, n in ipairs(LIKELY) do
     if n >= since then
-      if since <= passed and passed < n then n = passed end
-      return min(n - since + NEAR, share)
+      ahead = n - since + NEAR
+      break
     end
   end
-  return share
+  if s.guessed then ahead = min(ahead, max(0, s.passed.number - since) + NEAR) end
+  return min(ahead, share)
 end
 
 local function reserve()
@@ -89,6 +91,7 @@ local function reserve()
     s.probe, s.probe_left = at, false
     if s.requests > 0 then s.next = at + interval() end
   elseif s.requests > 0 then
+    if s.guessed and #s.flying + #s.reserved >= at_once() then return nil end
     if s.pad > 0 then ease() end
     if s.learns then step() end
     at = max(next_slot(), s.till)

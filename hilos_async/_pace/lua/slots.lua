@@ -102,7 +102,7 @@ local function pause(reply)
     wait = blind(reply.received)
   end
   s.began = reply.received
-  s.till = max(s.till, reply.received + wait * (1 + 0.02 * reply.spread))
+  s.till = max(s.till, reply.received + wait * (1 + DRAWN * reply.spread))
   s.probing, s.probe = true, 0
 end
 

@@ -16,7 +16,7 @@ local fresh = {
   till = 0, began = 0, in_a_row = 0, probing = false, probe = 0, probe_left = false,
   first = 0, log = {}, logged = 0, accepted = 0, emptied = 0, since = 0,
   ramped = 0, ramped_before = 0, ramp_since = 0,
-  flows = false, sure = false, low = 0, high = 0, mean = 0, mean_at = 0, seen = 0, met = 0, early = false, before = 0,
+  flows = false, sure = false, guessed = false, low = 0, high = 0, mean = 0, mean_at = 0, seen = 0, met = 0, early = false, before = 0,
   passed = { number = 0, rate = 0, least = 0, most = 0 },
   more = MORE, less = MORE, patience = FIRST_TRY, stepped = 0, stepped_at = 0, waited = 0,
   announced = 0, announced_per = 0, named = 0, trusts_remaining = true, last = 0, ahead = 0, heard = {},

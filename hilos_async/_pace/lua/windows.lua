@@ -11,10 +11,13 @@ local function explained(refusal)
     local counted = count(per, refusal.sent, refusal.received)
     local since_pause = max(counted.oldest, s.first)
     local is_likely = per == s.announced_per or (s.requests > 0 and per == s.per)
-    for _, begin in ipairs(is_likely and { counted.oldest, since_pause } or { since_pause }) do
-      local more = refusal.retry_after - (begin + per - refusal.sent + 0.5)
-      local less = EXPLAINS + (begin == s.first and LATER * per or 0)
-      if counted.most > 0 and -less < more and more < EXPLAINS then return per, begin end
+    local by_oldest = refusal.retry_after - (counted.oldest + per - refusal.sent + 0.5)
+    local by_pause = refusal.retry_after - (since_pause + per - refusal.sent + 0.5)
+    local less = EXPLAINS + (s.emptied > 0 and since_pause == s.first and DRAWN * per or 0)
+    local fits = (-less < by_pause and by_pause < EXPLAINS)
+      or (is_likely and abs(by_oldest) < EXPLAINS)
+    if counted.most > 0 and fits then
+      return per, abs(by_oldest) <= abs(by_pause) and counted.oldest or since_pause
     end
   end
   return nil
@@ -55,7 +58,7 @@ local function twice(refusal, accepted)
     most = refusal.received + refusal.retry_after - begin
   end
   if accepted then most = min(most, accepted - begin) end
-  most = most * (1 + LATER) + ROUNDED
+  most = most * (1 + DRAWN) + ROUNDED
   local last = s.passed
   local rate = number / max(1e-3, took)
   s.passed = { number = number, rate = rate, least = least, most = most }
@@ -65,7 +68,7 @@ local function twice(refusal, accepted)
   local is_same = number >= TELLING_NUMBER
     and abs(number - last.number) <= max(1, SAME_NUMBER * number)
   local per = usual(least, most)
-  if s.before > 0 or not is_same or not per then return nil end
+  if s.before > 0 or s.requests == 0 or not is_same or not per then return nil end
   local is_window = abs(rate - last.rate) > ANOTHER_RATE * rate
   local silent = max(refusal.last - refusal.received, (refusal.retry_after or 0) - ROUNDED)
   if silent >= LONGER * s.per then return number, per, is_window end
