@@ -130,7 +130,8 @@ def _learn_first(s: State, refusal: Refusal, accepted: float, at: float) -> None
     window = windows.first(s, refusal, accepted)
     if window is not None:
         _learn_window(s, refusal, window, at)
-        # The Retry-After may be the rest of a longer window, which was met in its middle.
+        # The Retry-After may be the rest of a longer window, which was met in its middle. So what is
+        # under way stays bounded, from a handful on.
         s.guessed = refusal.retry_after is not None
         s.ramped = s.ramped_before = 0
         return

@@ -30,7 +30,7 @@ class Window(NamedTuple):
     """A window in which a refusal fell."""
 
     per: float
-    begin: float  # when its first request was sent, or a whole window ago: nobody knows
+    begin: float  # when its first request was sent; where nobody knows, a whole window ago
 
 
 def explained(s: State, refusal: Refusal) -> Window | None:
