@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import redis
 
+from hilos_async import Reply
 from hilos_async._pace import redis_script
 from hilos_async._pace.state import Refusal, State
 from tests.redis_server import BINARY, MISSING, RedisServer
@@ -17,7 +18,7 @@ from tests.redis_server import BINARY, MISSING, RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hilos_async import Reply
+    from hilos_async.testing._limits import FakeLimiter
 
 HISTORIES = int(os.environ.get("HISTORIES", "100"))
 TICK = 2.0**-12  # seconds; times are whole numbers of it, so that no difference is ever rounded
@@ -64,6 +65,16 @@ def started() -> Iterator[Scripted]:
         pytest.skip(MISSING)
     with RedisServer() as server, redis.Redis(port=server.port) as client:
         yield Scripted(client)
+
+
+def answered(server: FakeLimiter, at: float, sent: float, received: float) -> Reply:
+    """The reply to a request that reaches a server at that time."""
+    early = server.ask(at)
+    if early is None:
+        return Reply("accepted", sent, received)
+    said = server.limit.advice(early)
+    wait = None if said is None else float(said)
+    return Reply("refused", sent, received, wait, wait)
 
 
 def fields(now: float, reply: Reply, spread: float) -> redis_script.Event:

@@ -18,7 +18,7 @@ from hilos_async._pace.pacer import Quota
 from hilos_async._pace.state import State, decode, encode, told
 from hilos_async.testing import FakeLimit
 from hilos_async.testing._limits import FakeLimiter, Kind
-from tests.reckonings import HISTORIES, TICK, Scripted, compare, fields, started
+from tests.reckonings import HISTORIES, TICK, Scripted, answered, compare, fields, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,12 +77,7 @@ class History:
         verdict = self.chance.choices(words, odds)[0]
         retry_after = wait = None
         if self.server is not None:
-            early = self.server.ask(self.now)
-            if early is None:
-                return Reply("accepted", sent, max(self.now, sent + TICK))
-            said = self.server.limit.advice(early)
-            wait = None if said is None else float(said)
-            return Reply("refused", sent, max(self.now, sent + TICK), wait, wait)
+            return answered(self.server, self.now, sent, max(self.now, sent + TICK))
         if verdict == "busy" or (verdict == "refused" and self.chance.random() < 0.7):
             retry_after = self.retry_after or (2.0 if verdict == "busy" else None)
             if retry_after is not None:

@@ -19,7 +19,7 @@ from hilos_async._pace import limits, reckoning, redis_script
 from hilos_async._pace.state import State, decode, encode, moved
 from hilos_async.testing import FakeLimit
 from hilos_async.testing._limits import Kind
-from tests.reckonings import HISTORIES, TICK, Scripted, compare, fields, started
+from tests.reckonings import HISTORIES, TICK, Scripted, answered, compare, fields, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,14 +61,7 @@ class Demand:
         late = self.chance.choice([0, 0, 0, 1, 8])
         sent = max(self.now, math.ceil(slot / TICK) * TICK) + late * TICK
         self.now = sent + self.chance.choice([4, 8, 9]) * TICK
-        early = self.server.ask(sent)
-        if early is None:
-            reply = Reply("accepted", sent, self.now)
-        else:
-            said = self.server.limit.advice(early)
-            wait = None if said is None else float(said)
-            reply = Reply("refused", sent, self.now, wait, wait)
-        return reply, self.chance.random()
+        return answered(self.server, sent, sent, self.now), self.chance.random()
 
 
 def play_demand(seed: int, scripted: Scripted) -> int:
@@ -113,10 +106,8 @@ class Crowd:
         """The reply to one of them, and its chance."""
         sent = self.flying.pop(self.chance.randrange(len(self.flying)))
         self.now += self.chance.choice([1, 4, 9, 40]) * TICK
-        early = self.server.ask(self.now)
-        wait = None if early is None else float(math.ceil(early))
-        verdict: Verdict = "accepted" if early is None else "refused"
-        return Reply(verdict, sent, self.now, wait, wait), self.chance.choice([0.0, 0.5, 1.0])
+        reply = answered(self.server, self.now, sent, self.now)
+        return reply, self.chance.choice([0.0, 0.5, 1.0])
 
 
 def play_crowd(seed: int, scripted: Scripted, reached: Counter[str]) -> None:

@@ -85,13 +85,18 @@ def _at_once(s: State, now: float) -> int:
     share = int(_RISKED_SHARE * lately)
     if share <= _RISK:
         return _RISK
-    since = s.accepted - s.stepped_at  # accepted since the last refusal
+    since = _since_refusal(s)
     ahead = share
     if since <= _LIKELY[-1]:
         ahead = _LIKELY[bisect_left(_LIKELY, since)] - since + _NEAR
     if s.guessed:  # as many as got through before it may be the limit
         ahead = min(ahead, max(0, int(s.passed.number) - since) + _NEAR)
     return ahead if ahead < share else share
+
+
+def _since_refusal(s: State) -> int:
+    """How many were accepted since something was learned from the last refusal."""
+    return s.accepted - s.stepped_at
 
 
 def _lately(s: State) -> float:
@@ -105,7 +110,7 @@ def _ramp(s: State, at: float) -> None:
         s.ramped_before = s.ramped if since <= 2 * lately else 0
         s.ramped, s.ramp_since = 0, at
     s.ramped += 1
-    if s.guessed and s.accepted - s.stepped_at > _OUTDONE * s.passed.number:
+    if s.guessed and _since_refusal(s) > _OUTDONE * s.passed.number:
         s.guessed = False
 
 

@@ -79,9 +79,7 @@ class State(msgspec.Struct):
     # Learning.
     flows: bool = False  # the limiter lets one more through every so often: a bucket
     sure: bool = False  # the bounds have met
-    guessed: bool = (
-        False  # a first estimate that nothing explains: what is under way is bounded too
-    )
+    guessed: bool = False  # nothing explains the estimate: what is under way is bounded
     low: float = 0.0  # requests per window that were accepted over a time without a refusal
     high: float = 0.0  # and those that were not; 0: unknown
     met: float = 0.0  # when an estimate was made that owes nothing to the one before
